@@ -1,0 +1,1 @@
+"""Floor 0: errors, postponed calls, noise by position, conditions, stable scalars."""

@@ -1,0 +1,1 @@
+"""Floor 4: generators: codec x density x conditioner."""

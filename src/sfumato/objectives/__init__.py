@@ -1,0 +1,1 @@
+"""Floor 5: losses, apart from the models they train."""

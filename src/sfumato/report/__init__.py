@@ -1,0 +1,1 @@
+"""Floor 8: pictures, plots and the one-page report."""

@@ -1,0 +1,43 @@
+"""Sfumato: train, sample, measure and explore latent-variable generative models on your own data.
+
+    import sfumato
+    run = sfumato.train("diffusevae", "digits", hours=0.05)
+    run.sample(64, seed=0)                      # uint8 array (64, 8, 8)
+    sfumato.open("runs/demo").evaluate()
+
+The package is a house of floors; a file imports only from lower floors (docs/architecture.md).
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Run", "__version__", "compare", "doctor", "open", "recipes", "train"]
+
+if TYPE_CHECKING:
+    from .app.compare import compare
+    from .app.doctor import doctor
+    from .app.run import Run
+    from .app.run import open_run as open
+    from .app.train import train
+
+_HOME = {
+    "Run": ("app.run", "Run"),
+    "open": ("app.run", "open_run"),
+    "train": ("app.train", "train"),
+    "doctor": ("app.doctor", "doctor"),
+    "compare": ("app.compare", "compare"),
+    "recipes": ("recipes", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sfumato' has no attribute '{name}'")
+    import importlib
+
+    module, attribute = _HOME[name]
+    found = importlib.import_module(f".{module}", __name__)
+    return found if attribute is None else getattr(found, attribute)

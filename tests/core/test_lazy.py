@@ -1,0 +1,121 @@
+"""Postponed calls: building equals calling, JSON round-trips, and every slip is answered by name."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.core.errors import RefusedError, SfumatoError, UsageError
+from sfumato.core.lazy import Lazy, build, dump, lazy, load, override
+
+
+@dataclass(frozen=True)
+class Wheel:
+    radius: float = 1.0
+    spokes: int = 8
+    tubeless: bool = False
+
+
+@dataclass(frozen=True)
+class Bike:
+    front: Wheel
+    name: str = "bike"
+    gears: tuple[int, ...] = (1, 2)
+    light: float | None = None
+
+
+@dataclass(frozen=True)
+class Fleet:
+    bikes: tuple[Bike, ...]
+
+
+CATALOG = {"Wheel": Wheel, "Bike": Bike, "Fleet": Fleet}
+NAMES = {v: k for k, v in CATALOG.items()}
+wheels = st.builds(
+    lambda r, s, t: lazy(Wheel)(radius=r, spokes=s, tubeless=t),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(),
+    st.booleans(),
+)
+bikes = st.builds(
+    lambda w, n, g: lazy(Bike)(w, name=n, gears=tuple(g)), wheels, st.text(), st.lists(st.integers())
+)
+fleets = st.lists(bikes, max_size=3).map(lambda b: lazy(Fleet)(tuple(b)))
+
+
+def fleet():
+    return lazy(Fleet)((lazy(Bike)(lazy(Wheel)(), name="a"), lazy(Bike)(lazy(Wheel)(2.0), name="b")))
+
+
+def test_build_is_the_call_itself():
+    assert build(fleet()) == Fleet((Bike(Wheel(), "a"), Bike(Wheel(2.0), "b")))
+
+
+@given(fleets)
+def test_json_round_trip(tree):
+    again = load(json.loads(json.dumps(dump(tree, NAMES))), CATALOG)
+    assert again == tree
+    assert build(again) == build(tree)
+
+
+def test_a_typo_fails_where_it_is_written():
+    with pytest.raises(TypeError, match="Did you mean 'spokes'"):
+        lazy(Wheel)(spoks=3)
+
+
+@given(st.floats(allow_nan=False), st.integers(0, 1))
+def test_override_changes_one_leaf_and_nothing_else(value, which):
+    tree = fleet()
+    changed = build(override(tree, f"bikes.{'ab'[which]}.front.radius", value, CATALOG))
+    expected = list(build(tree).bikes)
+    expected[which] = Bike(Wheel(value, expected[which].front.spokes), expected[which].name)
+    assert changed == Fleet(tuple(expected))
+    assert tree == fleet()
+
+
+def test_override_reaches_defaults_lists_by_number_and_parts_by_name():
+    assert build(override(fleet(), "bikes.0.light", 2.5)).bikes[0].light == 2.5
+    assert build(override(fleet(), "bikes.1.gears", [7])).bikes[1].gears == (7,)
+    assert build(override(fleet(), "bikes.1.front", "Wheel", CATALOG)).bikes[1].front == Wheel()
+    assert build(override(fleet(), "bikes.1.front.radius", 3)).bikes[1].front.radius == 3.0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("bikes.a.front.raduis", 1.0, "Did you mean 'radius'"),
+        ("bikes.c.front.radius", 1.0, "no entry 'c'"),
+        ("bikes.a.front.spokes", 1.5, "takes int"),
+        ("bikes.a.front.spokes", "many", "takes int"),
+        ("bikes.a.front.tubeless", 1, "takes bool"),
+        ("bikes.a.front", "Whel", "Did you mean 'Wheel'"),
+        ("bikes.a.name.x", 1, "nothing to set"),
+    ],
+)
+def test_every_slip_names_the_legal_keys_or_types(path, value, words):
+    with pytest.raises(UsageError, match=words):
+        override(fleet(), path, value, CATALOG)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda v: st.lists(v, max_size=3)
+    | st.dictionaries(st.sampled_from(["make", "front", "radius", "x"]), v, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_any_json_loads_or_is_refused_with_our_error(value):
+    try:
+        load(value, CATALOG)
+    except SfumatoError as error:
+        assert isinstance(error, RefusedError)
+        assert "recipe" in str(error)
+
+
+def test_only_catalogued_calls_are_written():
+    with pytest.raises(UsageError, match="not in the catalog"):
+        dump(Lazy(dict, {}), NAMES)
