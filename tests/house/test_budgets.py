@@ -1,4 +1,4 @@
-"""Budgets that keep the code pleasant: sizes, types, documentation, no near-copies, nothing that runs data."""
+"""Budgets that keep the code pleasant: sizes, types, documentation, no copies, nothing that runs data."""
 
 import ast
 import statistics
@@ -84,7 +84,9 @@ def forbidden(tree):
         if name in ("eval", "exec", "compile", "torch.load", "torch.save", "__import__"):
             found.append(name)
         if name in ("np.load", "numpy.load"):
-            safe = any(k.arg == "allow_pickle" and getattr(k.value, "value", 1) is False for k in node.keywords)
+            safe = any(
+                k.arg == "allow_pickle" and getattr(k.value, "value", 1) is False for k in node.keywords
+            )
             found += [] if safe else [name]
     return found
 
@@ -105,7 +107,9 @@ def test_no_block_of_code_stands_twice():
     """No run of eight significant lines occurs in two places of the package."""
     seen = defaultdict(list)
     for path in FILES:
-        rows = [(i, " ".join(s.split())) for i, s in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
+        rows = [
+            (i, " ".join(s.split())) for i, s in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        ]
         rows = [(i, s) for i, s in rows if len(s) > 3 and not s.startswith(("#", "import ", "from ", '"""'))]
         for at in range(len(rows) - WINDOW + 1):
             block = tuple(s for _, s in rows[at : at + WINDOW])

@@ -78,7 +78,9 @@ def dump(tree: Any, names: Mapping[Callable[..., Any], str]) -> Any:
     """A tree as JSON values; a postponed call becomes {"make": name, ...its arguments}."""
     if isinstance(tree, Lazy):
         if tree.make not in names:
-            raise UsageError(f"{tree.make.__name__} is not in the catalog", remedy="Add it to app/catalog.py.")
+            raise UsageError(
+                f"{tree.make.__name__} is not in the catalog", remedy="Add it to app/catalog.py."
+            )
         return {"make": names[tree.make]} | {k: dump(v, names) for k, v in tree.arguments.items()}
     if isinstance(tree, (list, tuple)):
         return [dump(v, names) for v in tree]
@@ -94,9 +96,7 @@ def load(value: Any, catalog: Mapping[str, Callable[..., Any]], path: str = "rec
     if isinstance(value, dict) and "make" in value:
         name = value["make"]
         if not isinstance(name, str) or name not in catalog:
-            raise RefusedError(
-                f"unknown part '{name}'", where=path, remedy=did_you_mean(str(name), catalog)
-            )
+            raise RefusedError(f"unknown part '{name}'", where=path, remedy=did_you_mean(str(name), catalog))
         arguments = {k: load(v, catalog, f"{path}.{k}") for k, v in value.items() if k != "make"}
         try:
             return lazy(catalog[name])(**arguments)
@@ -112,7 +112,9 @@ def load(value: Any, catalog: Mapping[str, Callable[..., Any]], path: str = "rec
 # ----------------------------------------------------------------------------------- overrides
 
 
-def override(tree: Any, path: str, value: Any, catalog: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+def override(
+    tree: Any, path: str, value: Any, catalog: Mapping[str, Callable[..., Any]] | None = None
+) -> Any:
     """The tree with the leaf at a dotted path replaced; every mistake names the legal keys or the type.
 
     A word given where a postponed call stands names another part of the catalog (its defaults apply).
@@ -128,7 +130,9 @@ def _override(tree: Any, keys: list[str], value: Any, path: str, catalog: Mappin
         parameters = inspect.signature(tree.make).parameters
         if key not in parameters:
             raise UsageError(
-                f"unknown key '{key}' in {tree.make.__name__}", where=path, remedy=did_you_mean(key, parameters)
+                f"unknown key '{key}' in {tree.make.__name__}",
+                where=path,
+                remedy=did_you_mean(key, parameters),
             )
         old = tree.arguments.get(key, parameters[key].default)
         if rest:
@@ -167,9 +171,7 @@ def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, A
     if isinstance(value, str) and value in catalog and (isinstance(old, Lazy) or inspect.isclass(hint)):
         return lazy(catalog[value])()
     if isinstance(old, Lazy) and not isinstance(value, Lazy) and value is not None:
-        raise UsageError(
-            f"'{value}' is no known part", where=path, remedy=did_you_mean(str(value), catalog)
-        )
+        raise UsageError(f"'{value}' is no known part", where=path, remedy=did_you_mean(str(value), catalog))
     kinds = _kinds(hint) if hint is not None else ({type(old)} if old is not None else set())
     if not kinds or Any in kinds or isinstance(value, Lazy):
         return value

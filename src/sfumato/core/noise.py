@@ -31,9 +31,7 @@ class Noise:
     so that a seed means the same picture everywhere.
     """
 
-    def __init__(
-        self, seeds: Sequence[int], *, rows: int = 1, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, seeds: Sequence[int], *, rows: int = 1, device: torch.device | str = "cpu") -> None:
         self.rows, self.device = rows, torch.device(device)
         self.generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
 

@@ -1,0 +1,58 @@
+"""Options that several verbs share, with one help text each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..core.errors import UsageError
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by `sfumato train`.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
+Seed = Annotated[int, typer.Option("--seed", help="Sample k has seed SEED + k; the batch has no influence.")]
+Count = Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Solver steps; default: the recipe's plan.")
+]
+SolverName = Annotated[
+    str | None,
+    typer.Option("--solver", help="ancestral, ddim, heun, dpm++2m or unipc; default: the recipe's."),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option("--guidance", help="0 unconditional, 1 conditional, above 1 guided."),
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="Scale of the first noise (and of the latent).")
+]
+Class = Annotated[str | None, typer.Option("--class", help="A class by name; default: all in turn.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write; default: inside the run.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; default: the best present.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a dial or a leaf of the recipe; repeatable."),
+]
+
+
+def parse_set(entries: list[str] | None) -> dict[str, Any]:
+    """{key: value} of repeated KEY=VALUE; a value is JSON where it parses as JSON, a word otherwise."""
+    import json
+
+    def refuse(word: str) -> Any:
+        raise UsageError(f"'{word}' is no finite number", where=entry)
+
+    settings: dict[str, Any] = {}
+    for entry in entries or []:
+        key, equals, text = entry.partition("=")
+        if not equals or not key.strip():
+            raise UsageError("--set takes KEY=VALUE", where=entry, remedy="For example: --set width=96")
+        try:
+            value = json.loads(text, parse_constant=refuse)
+        except json.JSONDecodeError:
+            value = {"True": True, "False": False, "None": None}.get(text, text)
+        except RecursionError:
+            raise UsageError("a value is nested too deeply", where=entry[:60]) from None
+        settings[key.strip()] = value
+    return settings

@@ -1,0 +1,44 @@
+"""`sfumato doctor [DATA]`: look at the data, or at this machine, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import Console
+from ..options import Json
+
+NAME = "doctor"
+
+
+def command(
+    data: Annotated[
+        str | None, typer.Argument(help="What `train` would take; none: look at the machine.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")
+    ] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")] = None,
+    alpha: Annotated[
+        str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Where to write the preview picture.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Counts, sizes, ranges, duplicates, bad files by name, memory and time; and data-preview.png."""
+    from ..doctor import doctor, machine
+
+    console = Console(as_json)
+    if data is None:
+        facts = machine()
+        console.answer(facts, [f"{key}: {value}" for key, value in facts.items()])
+        return
+    report = doctor(
+        data, options={"size": size, "fit": fit, "alpha": alpha}, preview=preview or Path("data-preview.png")
+    )
+    console.answer(report.to_json(), report.lines())
+    console.next(f"sfumato train diffusevae {data}")

@@ -1,0 +1,52 @@
+"""`sfumato evaluate RUN`: how good are the samples, beside what real data would score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import Console
+from ..options import Device, Guidance, Json, RunPath, Seed, SolverName, Steps
+
+NAME = "evaluate"
+
+
+def command(
+    run: RunPath,
+    count: Annotated[
+        int | None,
+        typer.Option("-n", "--count", min=2, help="Samples; default: as many as held out, at least 1,000."),
+    ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option("--judge", help="A classifier run; default: one beside this run on the same data."),
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", help="Held-out data; default: the run's own.")] = None,
+    seed: Seed = 0,
+    steps: Steps = None,
+    solver: SolverName = None,
+    guidance: Guidance = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Fréchet and kernel distance, precision and recall, memorisation, bits/dim; each with its protocol."""
+    from ..evaluate import evaluate
+    from ..run import open_run
+
+    console = Console(as_json)
+    opened = open_run(run, device=device)
+    result = evaluate(
+        opened,
+        count=count,
+        judge=judge,
+        test=test,
+        seed=seed,
+        steps=steps,
+        solver=solver,
+        guidance=guidance,
+        console=console,
+    )
+    console.answer(result.to_json(), result.lines())
+    console.next(f"open {opened.path / 'report.html'}", f"sfumato compare {run} OTHER_RUN")

@@ -1,0 +1,75 @@
+"""`sfumato train RECIPE DATA`: look at the data, train every stage, sample from what was written, report.
+
+The same command again continues a run that was stopped, and changes nothing about one that is done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..console import Console
+from ..options import Device, Json, Sets, parse_set
+
+NAME = "train"
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See `sfumato recipes`.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="digits, shapes, swiss-roll, a folder, zip, .npy, .npz, Parquet file, or hub:owner/name.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder; default: runs/DATA-RECIPE.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", help="Budget in hours; default: half an hour.")
+    ] = None,
+    examples: Annotated[int | None, typer.Option("--examples", help="Budget in training examples.")] = None,
+    settings: Sets = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random in training.")] = 0,
+    device: Device = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp32 or bf16; default: what pays on this device.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", help="Held-out data; default: a tenth of DATA is held out.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")
+    ] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")] = None,
+    alpha: Annotated[
+        str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start again in a folder that holds another run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train RECIPE on DATA. The same command again resumes."""
+    from ..train import Budget, train
+
+    console = Console(as_json)
+    run = train(
+        recipe,
+        data,
+        out=out,
+        budget=Budget(hours=hours, examples=examples),
+        settings=parse_set(settings),
+        seed=seed,
+        device=device,
+        precision=precision,
+        test=test,
+        options={"size": size, "fit": fit, "alpha": alpha},
+        fresh=fresh,
+        console=console,
+    )
+    console.answer(run.summary(), [f"Done: {run.path}"])
+    console.next(*run.next_commands())

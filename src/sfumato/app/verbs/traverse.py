@@ -1,0 +1,38 @@
+"""`sfumato traverse RUN`: one latent moved at a time, the most informative (largest KL) first."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..console import Console
+from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Steps
+
+NAME = "traverse"
+
+
+def command(
+    run: RunPath,
+    latents: Annotated[int, typer.Option("--latents", min=1, help="How many latents, by KL.")] = 8,
+    count: Count = 9,
+    reach: Annotated[
+        float, typer.Option("--reach", help="From -REACH to +REACH prior standard deviations.")
+    ] = 2.5,
+    seed: Seed = 0,
+    steps: Steps = None,
+    solver: SolverName = None,
+    out: Out = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Write a row for each latent, ordered by the KL it carries (nats)."""
+    from ..pictures import write_rows
+    from ..run import open_run
+
+    console = Console(as_json)
+    opened = open_run(run, device=device)
+    result = opened.traverse(latents, count, reach=reach, seed=seed, steps=steps, solver=solver)
+    grid = write_rows(opened, result.rows, out, "traverse")
+    lines = [f"z[{i}] carries {kl:.2f} nats" for i, kl in result.kl]
+    console.answer({"grid": str(grid), "kl": dict(result.kl)}, [*lines, str(grid)])
