@@ -42,10 +42,17 @@ class Condition:
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Condition:
         """Apply f to every tensor (indexing, moving, repeating)."""
+
+        def maybe(value: Tensor | None) -> Tensor | None:
+            return None if value is None else f(value)
+
         return Condition(
-            *(None if v is None else f(v) for v in (self.label, self.vector, self.concat, self.tokens)),
-            residuals=tuple(f(r) for r in self.residuals),
-            present=None if self.present is None else f(self.present),
+            maybe(self.label),
+            maybe(self.vector),
+            maybe(self.concat),
+            maybe(self.tokens),
+            tuple(f(r) for r in self.residuals),
+            maybe(self.present),
         )
 
     def join(self, other: Condition) -> Condition:
