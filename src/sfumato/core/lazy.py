@@ -122,6 +122,12 @@ def override(
     return _override(tree, path.split("."), value, path, catalog or {})
 
 
+def convert(make: Callable[..., Any], key: str, value: Any) -> Any:
+    """A value as the parameter `key` of a callable takes it; UsageError where its type does not fit."""
+    default = inspect.signature(make).parameters[key].default
+    return _convert(value, default, _annotation(make, key), key, {})
+
+
 def _override(tree: Any, keys: list[str], value: Any, path: str, catalog: Mapping[str, Any]) -> Any:
     if not keys:
         return _convert(value, tree, None, path, catalog)

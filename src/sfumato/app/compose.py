@@ -1,0 +1,69 @@
+"""From a recipe's name, the facts of the data and the user's settings to one postponed tree.
+
+A setting without a dot turns a dial of the recipe (a keyword of its function: one dial sets many
+leaves); a dotted one changes a single leaf of the tree the recipe returned:
+
+    --set width=96                              the recipe's dial
+    --set stages.refiner.batch=128              one leaf, list entries by name or number
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.errors import UsageError, did_you_mean
+from ..core.lazy import convert, override
+from ..data.facts import Facts
+from .catalog import CATALOG, RECIPES
+
+
+def recipe_names() -> list[str]:
+    """The names `train` knows."""
+    return list(RECIPES)
+
+
+def _recipe(name: str) -> Any:
+    if name not in RECIPES:
+        raise UsageError(f"no recipe '{name}'", remedy=did_you_mean(name, RECIPES))
+    return RECIPES[name]
+
+
+def _dials(name: str) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(_recipe(name)).parameters
+    return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Name, one sentence, the whole text, and the dials with their defaults."""
+    text = inspect.getdoc(_recipe(name)) or ""
+    return {
+        "name": name,
+        "about": text.partition("\n")[0],
+        "text": text.partition("\n")[2].strip(),
+        "dials": [{"name": k, "default": p.default} for k, p in _dials(name).items()],
+    }
+
+
+def compose(name: str, facts: Facts, settings: Mapping[str, Any]) -> Any:
+    """The postponed Recipe with every setting applied; each slip names the legal keys or types."""
+    make, dials = _recipe(name), _dials(name)
+    turned, leaves = {}, {}
+    for key, value in settings.items():
+        if "." in key:
+            leaves[key] = value
+        elif key in dials:
+            turned[key] = convert(make, key, value)
+        else:
+            raise UsageError(
+                f"recipe '{name}' has no dial '{key}'",
+                remedy=did_you_mean(key, dials) + " A dotted key reaches a single leaf.",
+            )
+    try:
+        tree = make(facts, **turned)
+    except ValueError as error:
+        raise UsageError(str(error), where=f"recipe {name}") from error
+    for key, value in leaves.items():
+        tree = override(tree, key, value, CATALOG)
+    return tree
