@@ -1,0 +1,87 @@
+"""What a latent-variable model says about a batch: its distributions, from which objectives make losses.
+
+    log p(x) >= E_q[log p(x given z)] - sum_l KL(q(z_l given x, z_<l) || p(z_l given z_<l))      the ELBO
+
+A trace holds the likelihood p(x given z) at one sampled z, the data, and for every latent variable its
+sample, posterior and prior: none for a plain autoencoder, one for a VAE, L for a ladder. Everything is in
+nats per image. (Kingma & Welling 2014, eq. 3; Burda et al. 2016, eq. 8 for the weighted bound.)
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..core.noise import Noise
+from ..distributions.base import Distribution, kl, kl_per_unit
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """One latent variable: its sample z (B, ...), the posterior it was drawn from, and its prior."""
+
+    z: Tensor
+    posterior: Distribution
+    prior: Distribution
+
+    def kl(self) -> Tensor:
+        """KL(q || p) in nats, (B,)."""
+        return kl(self.posterior, self.prior)
+
+    def kl_per_unit(self) -> Tensor:
+        """KL of every unit in nats, (B, ...)."""
+        return kl_per_unit(self.posterior, self.prior)
+
+    def log_ratio(self) -> Tensor:
+        """log p(z) - log q(z given x) at the sample, (B,): minus its expectation is the KL."""
+        return self.prior.log_prob(self.z) - self.posterior.log_prob(self.z)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Likelihood at the sampled latents, the data it is to explain, and the latents."""
+
+    likelihood: Distribution
+    data: Tensor
+    latents: tuple[Latent, ...] = ()
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def log_likelihood(self) -> Tensor:
+        """log p(x given z) in nats, (B,)."""
+        return self.likelihood.log_prob(self.data)
+
+    def elbo(self) -> Tensor:
+        """One-sample estimate of the ELBO with exact KL, in nats, (B,)."""
+        return self.log_likelihood() - sum(latent.kl() for latent in self.latents)
+
+    def log_weight(self) -> Tensor:
+        """log p(x, z) - log q(z given x) in nats, (B,): its log-mean-exp over samples bounds log p(x)."""
+        return self.log_likelihood() + sum(latent.log_ratio() for latent in self.latents)
+
+
+class LatentVariableModel(nn.Module, ABC):
+    """A model p(x, z) with an approximate posterior q(z given x)."""
+
+    @abstractmethod
+    def trace(self, x: Tensor, *, noise: Noise) -> Trace:
+        """The model's distributions at a batch x (B, C, *space) and one draw of its latents."""
+
+    @abstractmethod
+    def sample(self, count: int, *, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """Expected images of `count` draws from the model's own prior, (count, C, *space)."""
+
+
+def importance_bound(model: LatentVariableModel, x: Tensor, samples: int, *, noise: Noise) -> Tensor:
+    """log (1/K) sum_k p(x, z_k) / q(z_k given x) in nats, (B,); rises to log p(x) with K (Burda et al., eq. 8)."""
+    weights = torch.stack([model.trace(x, noise=noise).log_weight() for _ in range(samples)])
+    return torch.logsumexp(weights, 0) - math.log(samples)
+
+
+def bits_per_dim(nats: Tensor, x: Tensor) -> Tensor:
+    """-nats / (D log 2), D the number of elements of one event of x (B, ...)."""
+    return -nats / (x[0].numel() * math.log(2.0))
