@@ -1,0 +1,236 @@
+"""Examples decoded once, and the two parts a fair judgement needs.
+
+A data set holds stored values (the numbers of the files, N examples) and turns a few rows at a time into
+model values. Splitting off held-out examples is a function of their content alone:
+
+    side(example) = rank of mix(hash(content) xor key(seed)) below the wanted count
+
+so copies of one picture never lie on both sides, and the order of the files has no influence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core.errors import DataError
+from ..core.noise import seed_of
+from .facts import Facts
+from .measure import channels_first, hash_rows, measured, number_labels, stored_kind
+from .pixels import to_model
+
+HELD_OUT_MOST = 10_000
+HELD_OUT_LEAST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples ready for a model: x (B, C, *space) in [-1, 1], label (B,) int64 or None, index (B,) int64."""
+
+    x: Tensor
+    label: Tensor | None
+    index: Tensor
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+
+class Split(NamedTuple):
+    """Two parts of one data set that share no example, nor two copies of one example."""
+
+    train: Dataset
+    held_out: Dataset
+
+
+class Dataset:
+    """Examples decoded once: stored values (N, C, *size), labels (N,), known factors (N, F), captions.
+
+    `stored` may be an array in memory or a memory map; `batch` turns a few rows into model values. A part
+    of a data set (`take`, `split`) shares the stored values of the whole.
+    """
+
+    def __init__(
+        self,
+        stored: NDArray[Any],
+        facts: Facts,
+        *,
+        labels: NDArray[np.int64] | None = None,
+        factors: NDArray[np.float32] | None = None,
+        captions: Sequence[str] = (),
+        hashes: NDArray[np.uint64] | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.stored, self.labels, self.factors = stored, labels, factors
+        self.captions, self.rows, self._hashes = tuple(captions), rows, hashes
+        for name, column in (("labels", labels), ("factors", factors), ("captions", self.captions or None)):
+            if column is not None and len(column) != len(stored):
+                raise ValueError(f"{len(column)} {name} for {len(stored)} examples")
+        self.facts = replace(facts, count=len(self))
+        self._tensors: dict[torch.device, Tensor] = {}
+
+    @classmethod
+    def of(
+        cls,
+        array: NDArray[Any],
+        labels: Sequence[Any] | NDArray[Any] | None = None,
+        *,
+        layout: str | None = None,
+        factors: NDArray[Any] | None = None,
+        factor_names: Sequence[str] = (),
+        source: str = "array",
+        **known: Any,
+    ) -> Dataset:
+        """A data set of the user's own array; labels may be numbers or words.
+
+        The layout follows the rule in `measure` or is named, e.g. layout="NCHW". `known` are further fields
+        of Facts and `scale` = (low, high, spacing), for data whose range is known beforehand.
+        """
+        stored = np.ascontiguousarray(channels_first(stored_kind(np.asarray(array), source), layout))
+        for what, column in (("labels", labels), ("factors", factors)):
+            if column is not None and len(column) != len(stored):
+                raise DataError(f"{len(column)} {what} for {len(stored)} examples", where=source)
+        ids, names = (None, ()) if labels is None else number_labels(labels)
+        values = None
+        if factors is not None:
+            values = np.asarray(factors, dtype=np.float32).reshape(len(stored), -1)
+            factor_names = factor_names or [f"factor {i}" for i in range(values.shape[1])]
+        shape = " x ".join(map(str, stored.shape[2:])) or "points"
+        known = {
+            "classes": names,
+            "pipeline": f"{shape}, {stored.shape[1]} channel(s) of {stored.dtype.name} -> [-1, 1]",
+        } | known
+        hashes = hash_rows(stored)
+        facts = measured(
+            stored, labels=ids, hashes=hashes, source=source, factors=tuple(factor_names), **known
+        )
+        return cls(stored, facts, labels=ids, factors=values, hashes=hashes)
+
+    def __len__(self) -> int:
+        return len(self.stored) if self.rows is None else len(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the content: equal fingerprints, equal data."""
+        return self.facts.fingerprint
+
+    def batch(self, indices: Tensor | Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        """The examples at these positions of this data set, as model values on the device."""
+        index = torch.as_tensor(indices, dtype=torch.int64, device="cpu")
+        rows = index if self.rows is None else torch.from_numpy(self.rows)[index]
+        device = torch.device(device)
+        if device in self._tensors:
+            picked = self._tensors[device].index_select(0, rows.to(device))
+            if picked.dtype == torch.int16:  # sixteen unsigned bits travel as signed ones
+                picked = picked.to(torch.int32).bitwise_and_(0xFFFF)
+        else:
+            picked = torch.from_numpy(np.take(self.stored, rows.numpy(), axis=0)).to(device)
+        label = None if self.labels is None else torch.from_numpy(self.labels)[rows].to(device)
+        return Batch(to_model(picked, self.facts), label, index)
+
+    def keep_on(self, device: torch.device | str) -> Dataset:
+        """Keep the stored values on a device, so that batches are gathered there; returns itself."""
+        stored = self.stored.view(np.int16) if self.stored.dtype == np.uint16 else self.stored
+        self._tensors[torch.device(device)] = torch.from_numpy(np.ascontiguousarray(stored)).to(device)
+        return self
+
+    def rows_of(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
+        """The stored values (B, C, *size) at these positions, in the depth of the source."""
+        at = np.asarray(indices, dtype=np.int64)
+        return np.take(self.stored, at if self.rows is None else self.rows[at], axis=0)
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """(N,) one 64-bit hash of the stored values of each example; copies have equal hashes."""
+        if self._hashes is None:
+            self._hashes = hash_rows(self.stored)
+        return self._hashes if self.rows is None else self._hashes[self.rows]
+
+    @property
+    def label_ids(self) -> NDArray[np.int64] | None:
+        """(N,) the labels of this data set's own examples, in its order."""
+        if self.labels is None or self.rows is None:
+            return self.labels
+        return self.labels[self.rows]
+
+    @property
+    def factor_values(self) -> NDArray[np.float32] | None:
+        """(N, F) the known factors of this data set's own examples, in its order."""
+        if self.factors is None or self.rows is None:
+            return self.factors
+        return self.factors[self.rows]
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Dataset:
+        """The part of the data at these positions, in this order; sharing the stored values."""
+        at = np.asarray(indices, dtype=np.int64)
+        rows = at if self.rows is None else self.rows[at]
+        part = Dataset(
+            self.stored,
+            self.facts,
+            labels=self.labels,
+            factors=self.factors,
+            captions=self.captions,
+            hashes=self._hashes,
+            rows=rows,
+        )
+        part._tensors = self._tensors
+        return part
+
+    def with_facts(self, **changes: Any) -> Dataset:
+        """The same examples under changed facts, for instance another range, padding or class names."""
+        same = Dataset(
+            self.stored,
+            replace(self.facts, **changes),
+            labels=self.labels,
+            factors=self.factors,
+            captions=self.captions,
+            hashes=self._hashes,
+            rows=self.rows,
+        )
+        same._tensors = self._tensors
+        return same
+
+    def padded_to(self, multiple: int) -> Dataset:
+        """The same examples with their border repeated outwards until each axis is a multiple."""
+        facts = self.facts.padded_to(multiple)
+        return self.with_facts(space=facts.space, pad=facts.pad)
+
+    def split(self, held_out: float | int | None = None, seed: int = 0) -> Split:
+        """A deterministic held-out part: a fraction (float), a count (int), or by default a tenth.
+
+        The default is at least 64 examples (a quarter of tiny sets) and at most 10,000. An example's side
+        follows from a hash of its content and the seed: copies of one picture stay on one side, and adding
+        pictures later leaves the others where they are, apart from those near the threshold.
+        """
+        n = len(self)
+        wanted = _held_out_count(n, held_out)
+        key = self.hashes ^ np.uint64(seed_of("split", seed))
+        mixed = _mix(key)
+        order = np.argsort(mixed, kind="stable")
+        ranked = mixed[order]
+        while 0 < wanted < n and ranked[wanted - 1] == ranked[wanted]:
+            wanted -= 1  # never cut through a group of copies
+        chosen = np.zeros(n, dtype=bool)
+        chosen[order[:wanted]] = True
+        return Split(self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen)))
+
+
+def _held_out_count(n: int, held_out: float | int | None) -> int:
+    if held_out is None:
+        return min(HELD_OUT_MOST, max(round(0.1 * n), min(HELD_OUT_LEAST, n // 4)))
+    count = round(held_out * n) if isinstance(held_out, float) else held_out
+    if not 0 <= count < max(n, 1):
+        raise DataError(f"cannot hold out {count} of {n} examples", remedy="Leave at least one to train on.")
+    return count
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele et al. 2014): a bijection that spreads every bit."""
+    z = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
