@@ -1,1 +1,1 @@
-"""Floor 2: noise levels, schedules, transitions, and denoisers that answer with a posterior."""
+"""Levels, schedules, posteriors and losses of diffusion: everything that follows from (alpha, sigma)."""

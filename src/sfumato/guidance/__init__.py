@@ -1,1 +1,1 @@
-"""Floor 3: guidance. It wraps a denoiser and is a denoiser."""
+"""Denoisers that steer another denoiser."""

@@ -1,1 +1,1 @@
-"""Floor 3: solvers as pure steps between two levels, and the one loop that iterates them."""
+"""Solvers of the reverse process, the grids they step on, and the one loop that runs them."""

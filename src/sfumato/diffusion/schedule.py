@@ -1,0 +1,90 @@
+"""A schedule is a clock on a path: time t in [0, 1] -> log-SNR lambda(t) -> level (alpha, sigma).
+
+lambda falls from the data at t = 0 to noise at t = 1. The clock decides how densely training and a
+grid visit the levels, and nothing else: with lambda as the coordinate the ideal denoiser, the
+transition kernels and the weighted loss per level do not know t (Kingma et al. 2021, sec. 5.1).
+Drift and diffusion of the forward SDE dx = f x dt + g dw follow from the rates:
+
+    f = alpha'/alpha        g^2 = -sigma^2 lambda'(t)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..core.stable import Scalar
+from .level import Level
+from .paths import Path
+
+
+class Schedule(nn.Module, ABC):
+    """A decreasing clock lambda(t) on a path.
+
+    `earliest` is the smallest time worth visiting: where the clock is infinite at t = 0, or where a
+    table's first row lies. Clocks are written for tensors; floats are lifted to float64 and back.
+    """
+
+    def __init__(self, path: Path, earliest: float = 0.0) -> None:
+        super().__init__()
+        self.path, self.earliest = path, earliest
+
+    @abstractmethod
+    def clock(self, t: Tensor) -> Tensor:
+        """lambda(t) of any shape, decreasing on [0, 1]; may be +inf at 0 and -inf at 1."""
+
+    @abstractmethod
+    def inverse(self, log_snr: Tensor) -> Tensor:
+        """The t in [0, 1] with clock(t) = log_snr, any shape."""
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        """lambda(t) in nats; floats give floats."""
+        return _lifted(self.clock, t)
+
+    def time(self, log_snr: Scalar) -> Scalar:
+        """The time at which the clock shows log_snr; floats give floats."""
+        return _lifted(self.inverse, log_snr)
+
+    def level(self, t: Scalar) -> Level:
+        """(alpha, sigma) at time t; floats give floats, (B,) gives (B,)."""
+        return self.path.level(self.log_snr(t))
+
+    def rate(self, t: Scalar) -> tuple[Level, Level]:
+        """The level at t in (0, 1) and its derivative (alpha', sigma') by t, forward-mode."""
+        if not isinstance(t, Tensor):
+            value, slope = self.rate(torch.tensor(t, dtype=torch.float64))
+            return _floats(value), _floats(slope)
+
+        def both(t: Tensor) -> tuple[Scalar, Scalar]:
+            level = self.path.level(self.clock(t))
+            return level.alpha, level.sigma
+
+        value, slope = torch.func.jvp(both, (t,), (torch.ones_like(t),))
+        return Level(*value), Level(*slope)
+
+
+def _lifted(f: Callable[[Tensor], Tensor], x: Scalar) -> Scalar:
+    if isinstance(x, Tensor):
+        return f(x)
+    with torch.no_grad():
+        return float(f(torch.tensor(x, dtype=torch.float64)))
+
+
+def _floats(level: Level) -> Level:
+    return Level(float(level.alpha), float(level.sigma))
+
+
+def invert(f: Callable[[Tensor], Tensor], y: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """The x in [low, high] with f(x) = y for a decreasing f without closed inverse, by bisection.
+
+    64 halvings reach the spacing of float64; values outside the range of f give the nearer end.
+    """
+    lo, hi = torch.full_like(y, low), torch.full_like(y, high)
+    for _ in range(64):
+        middle = 0.5 * (lo + hi)
+        above = f(middle) > y
+        lo, hi = torch.where(above, middle, lo), torch.where(above, hi, middle)
+    return 0.5 * (lo + hi)

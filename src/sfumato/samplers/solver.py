@@ -1,0 +1,101 @@
+"""Solving the reverse process: a pure step between two levels, and the only loop.
+
+    x_s, state = step(denoiser, x_t, t, s, state)        t noisier than s
+
+A solver remembers nothing: what a multistep method knows of earlier steps is its explicit state, so
+one solver serves many trajectories at once, and a distiller may take single steps with a level of
+its own for each sample. Steps are written in the posterior mean and the two levels, hence hold on
+every path (VP, VE, linear ...), down to sigma = 0.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from torch import Tensor
+
+from ..core.condition import NOTHING, Condition
+from ..core.noise import Noise
+from ..diffusion.denoiser import Denoiser, Posterior
+from ..diffusion.level import Level
+
+S = TypeVar("S")
+Watch: TypeAlias = Callable[[Tensor, Level, Tensor], object]
+
+
+class Solver(ABC, Generic[S]):
+    """A step of order `order`: its global error falls as (grid spacing)^order on smooth problems."""
+
+    order: int
+
+    @abstractmethod
+    def init(self, x: Tensor) -> S:
+        """The state before the first step from x (B, ...)."""
+
+    @abstractmethod
+    def step(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        t: Level,
+        s: Level,
+        state: S,
+        *,
+        cond: Condition = NOTHING,
+        noise: Noise | None = None,
+    ) -> tuple[Tensor, S]:
+        """x_s (B, ...) and the new state, from x_t at level t; levels are floats or (B,)."""
+
+
+def integrate(
+    denoiser: Denoiser,
+    solver: Solver[Any],
+    levels: Sequence[Level],
+    x: Tensor,
+    *,
+    cond: Condition = NOTHING,
+    noise: Noise | None = None,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Carry x (B, C, *space) from levels[0] through every level to levels[-1].
+
+    watch(x_t, level, mean) is called before each step with the first posterior mean of that step
+    (so never for the last level). Gradients and inference mode are the caller's business.
+    """
+    seen = _Seen(denoiser) if watch is not None else None
+    model, state = seen or denoiser, solver.init(x)
+    for t, s in pairwise(levels):
+        x_t = x
+        x, state = solver.step(model, x_t, t, s, state, cond=cond, noise=noise)
+        if seen is not None and watch is not None:
+            watch(x_t, t, seen.take())
+    return x
+
+
+class _Seen(Denoiser):
+    """A denoiser that keeps the first posterior mean it gave since it was last asked."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.means: list[Tensor] = []
+
+    def forward(self, x_t: Tensor, level: Level, cond: Condition = NOTHING) -> Posterior:
+        posterior: Posterior = self.denoiser(x_t, level, cond)
+        self.means.append(posterior.mean)
+        return posterior
+
+    def take(self) -> Tensor:
+        first = self.means[0]
+        self.means.clear()
+        return first
+
+
+def draw(noise: Noise | None, x: Tensor) -> Tensor:
+    """A standard normal tensor like x; a solver that needs noise and has none is a mistake of its caller."""
+    if noise is None:
+        raise ValueError("this solver draws noise: give noise=Noise(seeds), one seed per sample")
+    return noise.normal(x.shape, x.dtype)
