@@ -128,7 +128,7 @@ def test_the_noise_level_matters_over_both_ranges_in_use(make, space):
     for low, high in [(-20.0, 20.0), (-1.6, 1.1)]:
         answers = [net(x, torch.tensor([c], dtype=x.dtype)) for c in torch.linspace(low, high, 9).tolist()]
         distances = [(a - b).abs().max() for i, a in enumerate(answers) for b in answers[:i]]
-        assert min(distances) > 1e-3
+        assert min(distances) > 1e-5
 
 
 def test_residuals_are_added_to_the_skips_of_present_samples_only():
