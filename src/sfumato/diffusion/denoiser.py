@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..core.condition import NOTHING, Condition
-from ..core.stable import Scalar, sqrt
+from ..core.stable import sqrt
 from .level import Level, combine
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """q(x_0 | x_t): mean (B, C, *space); var of each element where the denoiser knows it.
+    """q(x_0 | x_t): mean (B, C, *space); var likewise where the denoiser knows it.
 
     fraction (B, C, *space) in [0, 1] places a learned reverse variance between the smallest and the
     largest one on a log scale (Nichol & Dhariwal 2021, eq. 15); see transition.InterpolatedVariance.
     """
 
     mean: Tensor
-    var: Tensor | Scalar | None = None
+    var: Tensor | None = None
     fraction: Tensor | None = None
 
     def eps(self, x_t: Tensor, level: Level) -> Tensor:

@@ -30,6 +30,11 @@ def combine(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
     return torch.add(scaled, y, alpha=b) if torch.is_grad_enabled() else scaled.add_(y, alpha=b)
 
 
+def add(x: Tensor, b: Scalar, y: Tensor) -> Tensor:
+    """x + b y in one kernel for a float b, per sample for b (B,); element by element for b (B, ...)."""
+    return x + per_sample(b, x) * y if isinstance(b, Tensor) else torch.add(x, y, alpha=b)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """A level of noise: signal scale alpha >= 0 and noise scale sigma >= 0, floats or (B,) tensors."""

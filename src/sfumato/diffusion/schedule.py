@@ -62,8 +62,8 @@ class Schedule(nn.Module, ABC):
             level = self.path.level(self.clock(t))
             return level.alpha, level.sigma
 
-        value, slope = torch.func.jvp(both, (t,), (torch.ones_like(t),))
-        return Level(*value), Level(*slope)
+        result = torch.func.jvp(both, (t,), (torch.ones_like(t),))
+        return Level(*result[0]), Level(*result[1])
 
 
 def _lifted(f: Callable[[Tensor], Tensor], x: Scalar) -> Scalar:

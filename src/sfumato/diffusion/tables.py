@@ -28,7 +28,7 @@ def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> 
 
 
 def cosine_betas(steps: int = 1000, offset: float = 0.008, most: float = 0.999) -> Tensor:
-    """beta of alpha^2(t) = cos^2((t + s)/(1 + s) pi/2), clipped, (T,) float64 (Nichol & Dhariwal 2021, eq. 17)."""
+    """beta of alpha^2 = cos^2((t + s)/(1 + s) pi/2), clipped, (T,) (Nichol & Dhariwal 2021, eq. 17)."""
     t = torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64)
     signal = torch.cos((t + offset) / (1.0 + offset) * (math.pi / 2)) ** 2
     return (1.0 - signal[1:] / signal[:-1]).clamp(max=most)

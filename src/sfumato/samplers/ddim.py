@@ -17,7 +17,7 @@ from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
 from ..core.stable import Scalar, expm1, sqrt
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.level import Level, combine
+from ..diffusion.level import Level, add, combine
 from .solver import Solver, draw
 
 
@@ -54,7 +54,7 @@ class Ddim(Solver[None]):
         x_s = combine(k, x_t, s.alpha - k * t.alpha, mean)
         if not isinstance(s.sigma, Tensor) and s.sigma == 0:
             return x_s, None
-        return combine(1.0, x_s, s.sigma * sqrt(fresh), draw(noise, x_t)), None
+        return add(x_s, s.sigma * sqrt(fresh), draw(noise, x_t)), None
 
 
 def ddim(x_t: Tensor, mean: Tensor, t: Level, s: Level) -> Tensor:
