@@ -1,0 +1,121 @@
+"""Likelihood bounds of a latent-variable model, in bits per dimension of unseen images.
+
+    ELBO      E_q[log p(x given z)] - KL(q(z given x) || p(z))               <= log p(x)
+    IWAE-K    E log (1/K) sum_k p(x, z_k) / q(z_k given x)                   between ELBO and log p(x)
+
+(Kingma & Welling 2014, eq. 3; Burda et al. 2016, eq. 8.) With D pixels times channels,
+
+    bits/dim = -bound / (D log 2)
+
+is the length of a code for the image, an upper bound on the truth, if and only if p(x given z) is a
+probability of the grey levels the data have. A density of integers has no upper limit, and a cross-entropy
+of grey values under a Bernoulli is no probability: both are refused. Data stored as floats have a density
+only; its bits/dim refer to the interval [-1, 1] and may be negative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.noise import Noise, seed_of
+from ..distributions.base import Distribution
+from ..distributions.discrete import Bernoulli
+from ..distributions.discretized import Discretized
+from ..distributions.gaussian import Gaussian
+from ..models.trace import LatentVariableModel, Trace
+from .spread import Estimate
+
+CODE, DENSITY = "bits/dim", "bits/dim (density)"
+
+
+def unit_of(likelihood: Distribution, levels: int | None) -> str:
+    """The unit a likelihood's log-probability has for data of `levels` grey levels (None: floats).
+
+    UsageError, with the reason, where the two do not fit and a number in bits would mean nothing.
+    """
+    if isinstance(likelihood, Discretized) and likelihood.levels == levels:
+        return CODE
+    if isinstance(likelihood, Bernoulli) and levels == 2:
+        return CODE
+    if isinstance(likelihood, Gaussian) and levels is None:
+        return DENSITY
+    raise UsageError(
+        f"no bits per dimension: {_mismatch(likelihood, levels)}",
+        where=f"likelihood {type(likelihood).__name__}",
+        remedy="Train with a discretised likelihood of the data's own grey levels (floats: a Gaussian).",
+    )
+
+
+def _mismatch(likelihood: Distribution, levels: int | None) -> str:
+    if isinstance(likelihood, Discretized):
+        have = "stored as floats, without levels" if levels is None else f"of {levels:,} levels"
+        return f"the likelihood is over {likelihood.levels:,} grey levels and the data are {have}"
+    if isinstance(likelihood, Bernoulli):
+        return "a Bernoulli of grey values is a cross-entropy, not a probability of the image"
+    if isinstance(likelihood, Gaussian):
+        return f"a density of integers ({levels:,} grey levels) is not a probability and has no upper limit"
+    return f"{type(likelihood).__name__} is not known to be a probability of these data"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound on log p(x) in bits per dimension: what it is called, its value and standard error, the unit.
+
+    nats is the same bound per image, as log p(x) (larger is better); rate the KL's share of the bits.
+    """
+
+    name: str
+    bits: Estimate
+    unit: str
+    nats: float
+    rate: float
+    count: int
+
+
+def bounds(
+    model: LatentVariableModel,
+    batches: Iterable[Tensor],
+    levels: int | None,
+    *,
+    draws: int = 1,
+    seed: int = 0,
+) -> tuple[Bound, ...]:
+    """The ELBO over images x in [-1, 1] and, for draws > 1, the importance-weighted bound of that many draws.
+
+    Each image has its own noise, a function of seed and position: the batch size does not matter. The
+    spread is the standard error over images.
+    """
+    elbo, weighted, rates = [], [], []
+    unit, size, seen = CODE, 1, 0
+    with torch.inference_mode():
+        for x in batches:
+            seeds = [seed_of("bits", seed, seen + i) for i in range(len(x))]
+            traces = _traces(model, x, draws, Noise(seeds, device=x.device))
+            unit, size, seen = unit_of(traces[0].likelihood, levels), x[0].numel(), seen + len(x)
+            elbo.append(torch.stack([t.elbo().double() for t in traces]).mean(0))
+            rates.append(elbo[-1] - torch.stack([t.log_likelihood().double() for t in traces]).mean(0))
+            weights = torch.stack([t.log_weight().double() for t in traces])
+            weighted.append(torch.logsumexp(weights, 0) - math.log(draws))
+    if not elbo:
+        raise ValueError("a bound needs at least one batch of images")
+    rate = -float(torch.cat(rates).mean()) / (size * math.log(2.0))
+    found = [_bound("ELBO", torch.cat(elbo), size, unit, rate)]
+    if draws > 1:
+        found.append(_bound(f"IWAE-{draws}", torch.cat(weighted), size, unit, rate))
+    return tuple(found)
+
+
+def _traces(model: LatentVariableModel, x: Tensor, draws: int, noise: Noise) -> list[Trace]:
+    return [model.trace(x, noise=noise) for _ in range(draws)]
+
+
+def _bound(name: str, nats: Tensor, size: int, unit: str, rate: float) -> Bound:
+    bits = -nats / (size * math.log(2.0))
+    spread = float(bits.std() / math.sqrt(len(bits))) if len(bits) > 1 else math.nan
+    return Bound(name, Estimate(float(bits.mean()), spread), unit, float(nats.mean()), rate, len(bits))

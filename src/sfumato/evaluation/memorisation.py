@@ -1,0 +1,119 @@
+"""Does the model draw, or copy? Samples are held to the standard of images it never saw.
+
+For an image u with neighbours in the training set at distances d_1 <= d_2 <= ... <= d_k,
+
+    s(u) = d_1 / mean(d_2 ... d_k)
+
+is small only if one training image is much nearer than the others around it; a plain distance would
+call every simple image a copy (the ratio of Yoon et al. 2023 and Carlini et al. 2023, sec. 5).
+Held-out images calibrate it: the threshold is the alpha-quantile of their s, so of images that are
+certainly no copies a share alpha falls below. The rate is the share of samples that do:
+
+    rate = mean 1[s(sample) <= threshold]               near alpha: no copying;  1: all copies
+
+Beside it the C_T score (Meehan et al. 2020, eq. 3): the z-value of the rank-sum test between the
+distances d_1 of samples and of held-out images. Below -3: samples lie closer to the training data
+than new images do. It looks at all samples alike, so it sees slight copying by many; the rate sees
+gross copying by few.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .frechet import checked
+from .neighbours import Indices, nearest
+from .spread import Estimate, Rows, share
+
+
+@dataclass(frozen=True, slots=True)
+class Memorisation:
+    """The copy rate of samples, that of held-out images, and each sample's nearest training images."""
+
+    rate: Estimate
+    baseline: Estimate
+    score: float  # C_T, a z-value: negative means closer than held-out images are
+    threshold: float
+    ratios: Rows  # (n,) s of each sample
+    distances: Rows  # (n, k)
+    neighbours: Indices  # (n, k) rows of the training set
+
+    @property
+    def excess(self) -> float:
+        """Standard errors by which the rate exceeds the baseline."""
+        scale = math.hypot(self.rate.spread, self.baseline.spread)
+        gap = self.rate.value - self.baseline.value
+        return gap / scale if scale > 0 else math.copysign(math.inf, gap) if gap else 0.0
+
+    @property
+    def copying(self) -> bool:
+        """Whether the rate is above the baseline by more than chance (three standard errors)."""
+        return self.excess > 3.0
+
+    def pairs(self, count: int) -> list[tuple[int, int]]:
+        """(sample, nearest training image) of the `count` likeliest copies, likeliest first."""
+        order = np.argsort(self.ratios, kind="stable")[:count]
+        return [(int(i), int(self.neighbours[i, 0])) for i in order]
+
+    def words(self) -> str:
+        """The finding in one sentence."""
+        rate, base = 100 * self.rate.value, 100 * self.baseline.value
+        fact = f"{rate:.1f}% of samples are as close to one training image as {base:.1f}% of held-out images"
+        if self.copying:
+            return fact + ": memorising."
+        return fact + ": no sign of copying."
+
+
+def ratios(distances: Rows) -> Rows:
+    """s = d_1 / mean(d_2 ... d_k) of sorted distances (n, k); 0 where the nearest is an exact copy."""
+    rest = distances[:, 1:].mean(axis=1)
+    return np.divide(distances[:, 0], rest, out=np.zeros(len(distances)), where=rest > 0)
+
+
+def memorisation(
+    samples: npt.ArrayLike,
+    train: npt.ArrayLike,
+    held_out: npt.ArrayLike,
+    *,
+    around: int = 10,
+    alpha: float = 0.05,
+) -> Memorisation:
+    """The copy rate of samples (n, d) of a model trained on train (m, d), against held-out images (h, d).
+
+    around: training images in a neighbourhood. The spread of the baseline counts the chance in which
+    held-out images set the threshold: sqrt(alpha (1 - alpha) / h).
+    """
+    x, y, h = checked(samples), checked(train), checked(held_out)
+    k = min(around, len(y))
+    if k < 2:
+        raise ValueError("two training images are the fewest that have a second-nearest one")
+    far, near = nearest(x, y, k), nearest(h, y, k)
+    mine, theirs = ratios(far[0]), ratios(near[0])
+    threshold = float(np.quantile(theirs, alpha, method="lower"))
+    baseline = share(theirs <= threshold)
+    return Memorisation(
+        rate=share(mine <= threshold),
+        baseline=baseline,
+        score=rank_sum(far[0][:, 0], near[0][:, 0]),
+        threshold=threshold,
+        ratios=mine,
+        distances=far[0],
+        neighbours=far[1],
+    )
+
+
+def rank_sum(x: Rows, y: Rows) -> float:
+    """z-value of Mann and Whitney's U of x (n,) against y (m,), ties shared; negative where x is smaller."""
+    n, m = len(x), len(y)
+    pool = np.concatenate([x, y])
+    _, place, tied = np.unique(pool, return_inverse=True, return_counts=True)
+    last = np.cumsum(tied)
+    ranks = (last - (tied - 1) / 2)[place]
+    u = ranks[:n].sum() - n * (n + 1) / 2
+    ties = (tied**3 - tied).sum() / ((n + m) * (n + m - 1))
+    variance = n * m / 12 * (n + m + 1 - ties)
+    return float((u - n * m / 2) / math.sqrt(variance)) if variance > 0 else 0.0
