@@ -89,8 +89,6 @@ def memorisation(
     """
     x, y, h = checked(samples), checked(train), checked(held_out)
     k = min(around, len(y))
-    if k < 2:
-        raise ValueError("two training images are the fewest that have a second-nearest one")
     far, near = nearest(x, y, k), nearest(h, y, k)
     mine, theirs = ratios(far[0]), ratios(near[0])
     threshold = float(np.quantile(theirs, alpha, method="lower"))
