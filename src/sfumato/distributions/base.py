@@ -50,4 +50,4 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
 
 def no_closed_form(q: Distribution, p: Distribution) -> TypeError:
     """The error for a pair of families whose divergence has no closed form here."""
-    return TypeError(f"KL({type(q).__name__} || {type(p).__name__}) has no closed form; estimate it from samples")
+    return TypeError(f"KL({type(q).__name__} || {type(p).__name__}) has no closed form; sample it")

@@ -63,7 +63,9 @@ class Discretized(Distribution):
         u, h = (x - self.location) * inverse, self.width * inverse
         first, last = x < -1.0 + 0.5 * self.width, x > 1.0 - 0.5 * self.width
         inner = self._log_bin(u, h)
-        return torch.where(first, self._log_cdf(u + 0.5 * h), torch.where(last, self._log_cdf(0.5 * h - u), inner))
+        return torch.where(
+            first, self._log_cdf(u + 0.5 * h), torch.where(last, self._log_cdf(0.5 * h - u), inner)
+        )
 
     @final
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:

@@ -77,7 +77,7 @@ class LatentVariableModel(nn.Module, ABC):
 
 
 def importance_bound(model: LatentVariableModel, x: Tensor, samples: int, *, noise: Noise) -> Tensor:
-    """log (1/K) sum_k p(x, z_k) / q(z_k given x) in nats, (B,); rises to log p(x) with K (Burda et al., eq. 8)."""
+    """log (1/K) sum_k p(x, z_k) / q(z_k given x) in nats, (B,): with K it rises to log p(x)."""
     weights = torch.stack([model.trace(x, noise=noise).log_weight() for _ in range(samples)])
     return torch.logsumexp(weights, 0) - math.log(samples)
 

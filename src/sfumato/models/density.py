@@ -1,0 +1,92 @@
+"""A density is what is sampled where the codec's codes live.
+
+A sample is made in two steps, so that its randomness can be held, replaced and interpolated:
+
+    start = draw(count, plan, cond, noise)       all the randomness that has a name: z, or x_T
+    code  = sample(start, plan, cond, noise)     for a prior the draw itself; for diffusion the reverse
+                                                 process from x_T (noise: what a stochastic solver adds)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..core.condition import NOTHING, Condition
+from ..core.errors import UsageError
+from ..core.noise import Noise
+from ..samplers.grids import Grid, Karras
+from ..samplers.heun import Heun
+from ..samplers.solver import Solver
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to sample.
+
+    steps               intervals of the grid (Heun calls the network twice on each but the last)
+    solver, grid        how to step, and over which noise levels
+    scale               guidance gamma: 0 unconditional, 1 conditional, above 1 guided
+    interval            log-SNR range (low, high) outside which guidance is off; None: everywhere
+    temperature         scale of the starting noise x_T
+    latent_temperature  scale of the prior's draw of z
+    clip                clamp every prediction of x_0 to [-1, 1]
+    """
+
+    steps: int = 18
+    solver: Solver = field(default_factory=Heun)
+    grid: Grid = field(default_factory=Karras)
+    scale: float = 1.0
+    interval: tuple[float, float] | None = None
+    temperature: float = 1.0
+    latent_temperature: float = 1.0
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled."""
+        if self.steps < 1:
+            raise UsageError(f"{self.steps} sampling steps", remedy="Give at least 1 step, e.g. --steps 18.")
+        if self.temperature < 0.0 or self.latent_temperature < 0.0:
+            raise UsageError(
+                "a negative temperature", remedy="Temperatures are 0 or more; 1 is the model itself."
+            )
+        if self.interval is not None and not self.interval[0] < self.interval[1]:
+            raise UsageError(
+                f"guidance interval {self.interval} is empty", remedy="Give (low, high) log-SNR."
+            )
+
+
+class Density(nn.Module, ABC):
+    """p(code), conditional or not."""
+
+    slot: ClassVar[str]  # the entry of `Given` that replaces the draw: "z" or "x_T"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the parameters (or buffers), in which draws are made."""
+        return _first(self).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters (or buffers) are."""
+        return _first(self).device
+
+    @abstractmethod
+    def draw(self, count: int, plan: Plan, *, cond: Condition = NOTHING, noise: Noise) -> Tensor:
+        """The named randomness of `count` samples, (count, ...)."""
+
+    @abstractmethod
+    def sample(
+        self, start: Tensor, plan: Plan, *, cond: Condition = NOTHING, noise: Noise | None = None
+    ) -> Tensor:
+        """The codes that belong to a draw, (count, ...)."""
+
+
+def _first(module: nn.Module) -> Tensor:
+    return next(
+        (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0)
+    )
