@@ -94,7 +94,7 @@ class Objective(nn.Module, ABC):
         """
         return (Phase("main", self.forward, (trained, self)),)
 
-    def after_step(self, model: nn.Module, seen: int) -> None:  # noqa: B027 - most need nothing
+    def after_step(self, model: nn.Module, seen: int) -> None:
         """Called after each update with the examples seen by then (a moving target, a restart)."""
 
 

@@ -1,0 +1,133 @@
+"""Which average of the weights becomes the model, decided when a stage ends.
+
+A short average is noisy, a long one remembers how the network was; the best length depends on the
+model, the rate and the budget, and is known only afterwards (Karras et al. 2024, sec. 3.3). From the
+averages kept along the way other lengths are reconstructed (ema.py) and each candidate is judged on
+the held-out examples. A reconstruction whose profile misses the wanted one by more than a twentieth
+is no candidate. Without held-out examples the stage's first length is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .ema import combination, gamma_of, profile_product
+from .heldout import HeldOutLoss
+from .rundir import RunDir
+from .stagerun import StageRun
+from .state import Progress, pack, unpack
+from .storage import Full
+from .watcher import AVERAGES
+
+LENGTHS = (0.02, 0.03, 0.07, 0.14, 0.2)
+TOLERANCE = 0.05
+# reconstructions are judged only where that costs little beside the training itself
+WORTH = 20
+
+Weights = list[Tensor]  # one flat vector for each phase of the stage
+
+
+def choose(
+    run: StageRun, progress: Progress, judge: HeldOutLoss | None, folder: RunDir, poll: Callable[[], None]
+) -> float:
+    """Put the best average in place of the weights; its length, 0 for the raw weights.
+
+    The raw weights and the averages at the end are kept in the run's ema/ folder.
+    """
+    found: dict[float, Weights] = {
+        length: [turn.ema.vectors[k] for turn in run.turns] for k, length in enumerate(run.stage.lengths)
+    }
+    length = run.stage.lengths[0]
+    if judge is not None:
+        if progress.target >= WORTH * judge.count:
+            run.world.wait()
+            found |= _reconstructed(run, progress, folder)
+        found[0.0] = [turn.flat.values.clone() for turn in run.turns]
+        length = _least(run, progress, judge, found, poll)
+    if run.world.main:
+        _keep(run, progress, folder)
+    with torch.no_grad():
+        for turn, vector in zip(run.turns, found[length], strict=True):
+            turn.flat.values.copy_(vector)
+    return length
+
+
+def _least(
+    run: StageRun,
+    progress: Progress,
+    judge: HeldOutLoss,
+    found: Mapping[float, Weights],
+    poll: Callable[[], None],
+) -> float:
+    """The length of least held-out loss; not-a-number loses."""
+    losses = {}
+    run.model.eval()
+    run.stage.objective.eval()
+    for length, vectors in found.items():
+        with run.averaged(vectors):
+            values = judge(run.stage.objective, run.module, run.execution, progress.seen, poll)
+        losses[length] = values["loss"] if math.isfinite(values["loss"]) else math.inf
+    return min(losses, key=lambda length: losses[length])
+
+
+def _reconstructed(run: StageRun, progress: Progress, folder: RunDir) -> dict[float, Weights]:
+    """Averages of further lengths from those kept along the way and those at the end."""
+    expected = run.tensors()[AVERAGES]
+    kept: list[tuple[float, float]] = []
+    tensors: list[dict[str, Tensor]] = []
+    at = {
+        seen: unpack(files[AVERAGES], expected, AVERAGES)
+        for seen, files in folder.load_averages(run.stage.name).items()
+        if AVERAGES in files and seen < progress.seen
+    }
+    for seen, averages in [*at.items(), (progress.seen, expected)]:
+        for k, gamma in enumerate(run.turns[0].ema.gammas):
+            kept.append((gamma, seen))
+            tensors.append({n.split("/", 1)[1]: t for n, t in averages.items() if n.startswith(f"{k}/")})
+    found = {}
+    for length in LENGTHS:
+        coefficients = combination(kept, gamma_of(length), progress.seen)
+        if miss(kept, coefficients, gamma_of(length), progress.seen) < TOLERANCE:
+            found[length] = [
+                _combined(turn.flat.like(), turn.flat.views, tensors, coefficients) for turn in run.turns
+            ]
+    return found
+
+
+def _combined(
+    vector: Tensor,
+    views: Callable[[Tensor], dict[str, Tensor]],
+    tensors: Sequence[Mapping[str, Tensor]],
+    coefficients: Sequence[float],
+) -> Tensor:
+    for coefficient, stored in zip(coefficients, tensors, strict=True):
+        for name, view in views(vector).items():
+            view.add_(stored[name].to(view.device), alpha=coefficient)
+    return vector
+
+
+def miss(
+    stored: Sequence[tuple[float, float]], coefficients: Sequence[float], gamma: float, t: float
+) -> float:
+    """|sum_i x_i p_i - p| / |p| of profiles, in the L2 norm."""
+    square = profile_product(gamma, t, gamma, t)
+    total = square
+    for x, a in zip(coefficients, stored, strict=True):
+        total -= 2 * x * profile_product(*a, gamma, t)
+        total += sum(x * y * profile_product(*a, *b) for y, b in zip(coefficients, stored, strict=True))
+    return math.sqrt(max(0.0, total) / square)
+
+
+def _keep(run: StageRun, progress: Progress, folder: RunDir) -> None:
+    """Store raw weights and averages at the end; the ones along the way have served."""
+    raw = {name: view for turn in run.turns for name, view in turn.flat.views(turn.flat.values).items()}
+    files = {AVERAGES: pack(run.tensors()[AVERAGES]), "raw.safetensors": pack(raw)}
+    try:
+        folder.save_averages(run.stage.name, progress.seen, files)
+        folder.drop_averages(run.stage.name, below=progress.seen)
+    except Full:
+        pass  # the checkpoint that follows is what must succeed

@@ -1,0 +1,65 @@
+"""The loss on examples that are not trained on, always the same ones with the same noise.
+
+The training loss of a diffusion model hardly moves while the pictures improve: almost all of its
+variance comes from which noise levels were drawn. With the examples and every draw fixed, what
+changes from one value to the next is the model alone, so the curve is smooth, small gains can be
+seen, and memorising shows as a rise. Judged are the averaged weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..core.noise import Noise, seed_of
+from ..data.loader import Dataset
+from ..objectives.objective import Judge, Objective
+from .execution import Execution
+
+CHUNK = 64
+SEED = 1
+
+
+class HeldOutLoss:
+    """Means over the first `count` held-out examples; the seed of each is a function of its place."""
+
+    def __init__(self, data: Dataset, count: int, device: torch.device) -> None:
+        self.data, self.count, self.device = data, min(count, len(data)), device
+        self.chunk = CHUNK
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        objective: Objective,
+        module: nn.Module,
+        execution: Execution,
+        seen: int,
+        poll: Callable[[], None],
+    ) -> dict[str, float]:
+        """{name: mean}, of which "loss" ranks; the module is in evaluation mode and keeps its weights.
+
+        seen: examples of the training so far, for objectives that warm up and are no Judge.
+        """
+        sums: dict[str, Tensor] = {}
+        for start in range(0, self.count, self.chunk):
+            poll()
+            rows = range(start, min(start + self.chunk, self.count))
+            batch = self.data.batch(list(rows), self.device)
+            noise = Noise([seed_of("held-out", SEED, k) for k in rows], device=self.device)
+            torch.manual_seed(seed_of("held-out", SEED, start))
+            with execution.context(self.device):
+                values = self._values(objective, module, batch, noise, seen)
+            for name, value in values.items():
+                sums[name] = sums.get(name, torch.zeros(())) + value.double().sum().cpu()
+        return {name: float(total) / self.count for name, total in sums.items()}
+
+    @staticmethod
+    def _values(
+        objective: Objective, module: nn.Module, batch: object, noise: Noise, seen: int
+    ) -> Mapping[str, Tensor]:
+        if isinstance(objective, Judge):
+            return objective.judge(module, batch, noise=noise)
+        loss = objective(module, batch, noise=noise, seen=seen)
+        return {**loss.terms, "loss": loss.total}

@@ -1,0 +1,189 @@
+"""The state of a run: everything the future of a training depends on.
+
+    tensors     model, averages, optimizer moments, the objective's own state      (safetensors)
+    Progress    position and decisions                                             (JSON)
+
+All randomness is a function of (seed, stage, position), so the seed and the position are the state
+of every random generator and of the order of the data. `ids` chains the sample ids of all steps,
+
+    ids_k = SHA-256(ids_{k-1} || sample ids of step k),
+
+so two runs saw the same examples in the same order exactly when their `ids` agree. Loading is
+strict: a missing, unknown or mistyped entry is refused by name, and no tensor is ever cast, dropped
+or added silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from ..core.errors import RefusedError
+from .storage import from_json, to_json
+
+VERSION = 1
+DONE = "done"
+
+
+@dataclass
+class Progress:
+    """Where a run is and what it has decided, as JSON in every checkpoint.
+
+    seen, target   examples of this stage, so far and planned (0: not planned yet); total: of all stages
+    elapsed        seconds used by all sessions together
+    micro          examples in one micro-batch (0: not decided yet)
+    bf16, channels_last, compiled    how steps are computed
+    rate_scale, rollbacks            after a divergence; skipped, streak: steps left out, and in a row
+    metrics        bytes of metrics.jsonl that belong to this state
+    losses, held_out                 [seen, value] pairs of this stage
+    best           name of the checkpoint of least held-out loss `best_loss` in this stage
+    chosen         {stage done: length of the average that became its weights}
+    environment    what bitwise equality depends on
+    """
+
+    seed: int
+    version: int = VERSION
+    stage: int = 0
+    stage_name: str = ""
+    seen: int = 0
+    target: int = 0
+    total: int = 0
+    elapsed: float = 0.0
+    ids: str = ""
+    micro: int = 0
+    bf16: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    skipped: int = 0
+    streak: int = 0
+    metrics: int = 0
+    losses: list[list[float]] = field(default_factory=list)
+    held_out: list[list[float]] = field(default_factory=list)
+    best: str = ""
+    best_loss: float = 0.0
+    chosen: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def see(self, ids: Tensor) -> None:
+        """Advance by one step over these sample ids (of the whole global batch)."""
+        digest = hashlib.sha256(self.ids.encode())
+        digest.update(ids.to(torch.int64).numpy().tobytes())
+        self.ids = digest.hexdigest()
+        self.seen += len(ids)
+        self.total += len(ids)
+
+    def begin(self, stage: int, name: str) -> None:
+        """Move to the start of a stage."""
+        self.stage, self.stage_name, self.seen, self.target = stage, name, 0, 0
+        self.rate_scale, self.rollbacks, self.streak, self.micro = 1.0, 0, 0, 0
+        if name != DONE:  # what is known of the last stage stays
+            self.losses, self.held_out = [], []
+            self.best, self.best_loss = "", 0.0
+
+    def to_bytes(self) -> bytes:
+        """The JSON of this state."""
+        return to_json(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: object) -> Progress:
+        """The state of JSON bytes; RefusedError names what is missing, unknown or of another type."""
+        value = from_json(data, where)
+        if not isinstance(value, dict):
+            raise RefusedError("the state is not a JSON object", where=where)
+        known = {f.name: f for f in fields(cls)}
+        if value.get("version", VERSION) != VERSION:
+            raise RefusedError(
+                f"the checkpoint is of version {value['version']}, this program reads version {VERSION}",
+                where=where,
+                remedy="Continue with the version of sfumato that run.json names.",
+            )
+        for name in known:
+            if name not in value:
+                raise RefusedError(f"the checkpoint lacks '{name}'", where=where)
+        for name, entry in value.items():
+            if name not in known:
+                raise RefusedError(f"the checkpoint has an unknown entry '{name}'", where=where)
+            if not _fits(entry, str(known[name].type)):
+                raise RefusedError(f"the checkpoint's '{name}' is {entry!r:.60}", where=where)
+        return cls(**value)
+
+
+def _fits(entry: Any, kind: str) -> bool:
+    if kind == "int":
+        return type(entry) is int and entry >= 0
+    if kind == "float":
+        return type(entry) in (int, float) and math.isfinite(entry)
+    if kind.startswith("list"):
+        pair = (list, 2)
+        return isinstance(entry, list) and all((type(p), len(p)) == pair for p in entry)
+    return isinstance(entry, {"str": str, "bool": bool}.get(kind, dict))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bitwise equality depends on besides the state: versions, processor, device, threads."""
+    from .. import __version__
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return {
+        "sfumato": __version__,
+        "torch": torch.__version__,
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": gpu or device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+# ------------------------------------------------------------------------------------- tensors
+
+
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as safetensors; each is copied to the CPU, dense and on its own."""
+    return serialise(
+        {
+            name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
+    )
+
+
+def unpack(data: bytes, expected: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """The tensors of safetensors bytes, with exactly the expected names, shapes and types.
+
+    Bytes must have been verified before. RefusedError names the tensor that does not fit.
+    """
+    try:
+        found = parse(data)
+    except SafetensorError as error:
+        raise RefusedError(f"{what} is not a safetensors file: {error}") from None
+    for name in sorted(found.keys() ^ expected.keys()):
+        fault = "lacks" if name in expected else "has an unknown tensor"
+        raise RefusedError(f"{what} {fault} '{name}'", remedy="It belongs to another model.")
+    for name, tensor in found.items():
+        want = expected[name]
+        if tensor.shape != want.shape or tensor.dtype != want.dtype:
+            raise RefusedError(
+                f"{what} holds '{name}' as {tuple(tensor.shape)} {tensor.dtype}, "
+                f"the model has {tuple(want.shape)} {want.dtype}",
+                remedy="It belongs to another model.",
+            )
+    return found
+
+
+def finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor with a NaN or an infinity, or ""."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return name
+    return ""

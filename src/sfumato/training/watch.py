@@ -1,0 +1,115 @@
+"""Diagnosis in plain words: numbers in, sentences out.
+
+Every function here is pure. It takes what was measured and returns the sentences a user should
+read: what was seen, the number, the commonest cause, and what to try. No sentence means no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# a latent unit that carries less than this many nats on average is not used
+UNUSED_NATS = 0.01
+# means further from the data's than this many of its standard deviations are a tint
+TINT = 0.25
+COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
+
+
+def collapse(kl_per_unit: Sequence[float]) -> list[str]:
+    """Posterior collapse: units whose KL to the prior, in nats averaged over examples, is near zero."""
+    unused = sum(kl < UNUSED_NATS for kl in kl_per_unit)
+    if not kl_per_unit or unused < 0.75 * len(kl_per_unit):
+        return []
+    return [
+        f"{unused} of {len(kl_per_unit)} latents are unused (posterior collapse: the decoder ignores them). "
+        "Try a smaller beta, free bits, or fewer latents."
+    ]
+
+
+def ema_memory(share: float, lag: float) -> list[str]:
+    """An average that still remembers the start: share of it from initial or very early weights."""
+    if share < 0.05:
+        return []
+    return [
+        f"The averaged weights still contain {share:.0%} of the initial weights "
+        f"(they differ from the raw weights by {lag:.0%}); their pictures lag behind. Train longer."
+    ]
+
+
+def tint(sample_means: Sequence[float], data_means: Sequence[float], data_stds: Sequence[float]) -> list[str]:
+    """Channel means of samples outside the spread of the data, all in model units ([-1, 1])."""
+    names = COLOURS.get(len(data_means), tuple(f"channel {k}" for k in range(len(data_means))))
+    sentences = []
+    for name, sample, mean, std in zip(names, sample_means, data_means, data_stds, strict=True):
+        shift = sample - mean
+        if abs(shift) > TINT * max(std, 1e-3):
+            word = "brighter" if shift > 0 else "darker"
+            what = "Samples are" if name == "grey" else f"The samples' {name} is"
+            sentences.append(
+                f"{what} {word} than the data (mean {shift:+.2f}). Common causes: too little training, "
+                "too few sampling steps, or predicting noise at high noise; try v-prediction."
+            )
+    return sentences
+
+
+def constant(sample_stds: Sequence[float], between: float) -> list[str]:
+    """Samples without content, or all alike.
+
+    sample_stds: standard deviation within each sample; between: mean standard deviation, over the
+    samples, of one value; both in model units.
+    """
+    if sample_stds and max(sample_stds) < 1e-3:
+        return ["All samples are constant (one flat value): the training has failed or hardly begun."]
+    if len(sample_stds) > 1 and between < 1e-3:
+        return ["All samples are the same picture: the randomness does not reach the output."]
+    return []
+
+
+def held_out(curve: Sequence[Sequence[float]], target: int) -> list[str]:
+    """What a curve of [seen, held-out loss] says: no gain for a fifth of the stage, or a rise.
+
+    A rise is told when the last two values exceed the least by more than 2 % of the curve's range.
+    """
+    if len(curve) < 4:
+        return []
+    losses = [loss for _, loss in curve]
+    least = min(losses)
+    at = next(seen for seen, loss in curve if loss == least)
+    reach = max(losses) - least
+    if reach <= 0:
+        return ["The held-out loss does not change at all: nothing is being learned."]
+    if min(losses[-2:]) > least + 0.02 * reach:
+        return [
+            f"The loss on held-out examples was least at {at:,.0f} examples and rises: the model begins to "
+            "memorise. More data, a smaller model or a shorter training would help; the best state is kept."
+        ]
+    recent = [loss for seen, loss in curve if seen >= curve[-1][0] - 0.2 * target]
+    before = [loss for seen, loss in curve if seen < curve[-1][0] - 0.2 * target]
+    if len(recent) > 1 and before and min(before) - min(recent) < 0.002 * reach:
+        return [f"No visible gain on held-out examples for a fifth of the stage (since {at:,.0f} examples)."]
+    return []
+
+
+def memorising(closer: float, baseline: float, count: int) -> list[str]:
+    """Copies of the training data.
+
+    closer: fraction of `count` samples nearer to a training example than held-out examples usually
+    are; baseline: the same fraction for held-out examples. Told beyond two standard errors.
+    """
+    error = (max(baseline * (1 - baseline), 0.25 / max(count, 1)) / max(count, 1)) ** 0.5
+    if closer <= baseline + 2 * error:
+        return []
+    return [
+        f"{closer:.0%} of the samples are closer to a training example than held-out examples are "
+        f"({baseline:.0%} would be expected): the model memorises. Use more data or train less."
+    ]
+
+
+def hand_over(explained: float) -> list[str]:
+    """A first stage too poor to build on: fraction of the data's variance its reconstruction explains."""
+    if explained >= 0.3:
+        return []
+    return [
+        f"The first stage's reconstructions explain only {explained:.0%} of the data's variance: the second "
+        "stage gets little from it. Train it longer (a larger share) or widen its latent space."
+    ]

@@ -1,0 +1,60 @@
+"""One process or several, on one device each: the only file that knows.
+
+A global step of `batch` examples is cut into contiguous parts, one for each process (rank r of W
+takes the rows [batch r / W, batch (r+1) / W)). Each process sums the gradients of its own rows,
+divided by the global batch, and one sum over all processes of the flat gradient vector gives every
+process the gradient one process would have computed (up to the order of the sum). The parameters
+then follow the same path everywhere and need no exchange. Accelerate finds the device and, under
+`accelerate launch` or `torchrun`, sets up the process group (nccl on GPUs, gloo on CPUs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process' rank among `size`, and its device."""
+
+    device: torch.device = CPU
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def find(cls, *, cpu: bool = False) -> World:
+        """The world as launched; cpu: do not use an accelerator even if there is one."""
+        from accelerate import PartialState
+
+        state = PartialState(cpu=cpu)
+        return cls(state.device, state.process_index, state.num_processes)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def agree(self, value: float) -> float:
+        """The largest of all processes' values (a flag raised anywhere is raised everywhere)."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64 if self.device.type != "mps" else torch.float32)
+        shared = shared.to(self.device)
+        torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+        return float(shared)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            torch.distributed.barrier()
