@@ -11,6 +11,7 @@ so copies of one picture never lie on both sides, and the order of the files has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from ..core.noise import seed_of
 from .facts import Facts
 from .measure import channels_first, hash_rows, measured, number_labels, stored_kind
 from .pixels import to_model
+from .survey import Survey
 
 HELD_OUT_MOST = 10_000
 HELD_OUT_LEAST = 64
@@ -49,7 +51,8 @@ class Split(NamedTuple):
 
 
 class Dataset:
-    """Examples decoded once: stored values (N, C, *size), labels (N,), known factors (N, F), captions.
+    """Examples decoded once: stored values (N, C, *size), labels (N,), known factors (N, F), captions,
+    file names, and the survey of the files it came from.
 
     `stored` may be an array in memory or a memory map; `batch` turns a few rows into model values. A part
     of a data set (`take`, `split`) shares the stored values of the whole.
@@ -63,12 +66,20 @@ class Dataset:
         labels: NDArray[np.int64] | None = None,
         factors: NDArray[np.float32] | None = None,
         captions: Sequence[str] = (),
+        names: Sequence[str] = (),
         hashes: NDArray[np.uint64] | None = None,
-        rows: NDArray[np.int64] | None = None,
+        survey: Survey | None = None,
     ) -> None:
         self.stored, self.labels, self.factors = stored, labels, factors
-        self.captions, self.rows, self._hashes = tuple(captions), rows, hashes
-        for name, column in (("labels", labels), ("factors", factors), ("captions", self.captions or None)):
+        self.captions, self.names, self.survey = tuple(captions), tuple(names), survey
+        self.rows: NDArray[np.int64] | None = None
+        self._hashes = hashes
+        for name, column in (
+            ("labels", labels),
+            ("factors", factors),
+            ("captions", self.captions or None),
+            ("names", self.names or None),
+        ):
             if column is not None and len(column) != len(stored):
                 raise ValueError(f"{len(column)} {name} for {len(stored)} examples")
         self.facts = replace(facts, count=len(self))
@@ -165,34 +176,23 @@ class Dataset:
             return self.factors
         return self.factors[self.rows]
 
+    def name_of(self, index: int) -> str:
+        """The file of an example, or its number where it has none."""
+        row = index if self.rows is None else int(self.rows[index])
+        return self.names[row] if self.names else f"#{row}"
+
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Dataset:
         """The part of the data at these positions, in this order; sharing the stored values."""
         at = np.asarray(indices, dtype=np.int64)
-        rows = at if self.rows is None else self.rows[at]
-        part = Dataset(
-            self.stored,
-            self.facts,
-            labels=self.labels,
-            factors=self.factors,
-            captions=self.captions,
-            hashes=self._hashes,
-            rows=rows,
-        )
-        part._tensors = self._tensors
+        part = copy(self)
+        part.rows = at if self.rows is None else self.rows[at]
+        part.facts = replace(self.facts, count=len(at))
         return part
 
     def with_facts(self, **changes: Any) -> Dataset:
         """The same examples under changed facts, for instance another range, padding or class names."""
-        same = Dataset(
-            self.stored,
-            replace(self.facts, **changes),
-            labels=self.labels,
-            factors=self.factors,
-            captions=self.captions,
-            hashes=self._hashes,
-            rows=self.rows,
-        )
-        same._tensors = self._tensors
+        same = copy(self)
+        same.facts = replace(self.facts, **changes)
         return same
 
     def padded_to(self, multiple: int) -> Dataset:

@@ -1,18 +1,99 @@
-"""From what the user typed to a Dataset."""
+"""From what the user typed to a Dataset: the one place that knows all kinds of data.
+
+digits | shapes | swiss-roll        built in
+a folder | .zip | .npy | .npz | .parquet (one, or a folder of them)
+hub:owner/name                      fetched, only because it was typed
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from ..core.errors import DataError, did_you_mean
+from ..core.errors import DataError, UsageError, did_you_mean
+from .arrays import open_arrays
 from .builtin import digits, swiss_roll
 from .dataset import Dataset
+from .ingest import Progress, Source, ingest
+from .listing import is_picture
+from .options import Options, options
+from .shapes import shapes
 
-BUILTIN: dict[str, Callable[[], Dataset]] = {"digits": digits, "swiss-roll": swiss_roll}
+BUILTIN: dict[str, Callable[[], Dataset]] = {"digits": digits, "shapes": shapes, "swiss-roll": swiss_roll}
 
 
-def open_data(data: str) -> Dataset:
-    """The data set behind a name."""
-    if data in BUILTIN:
-        return BUILTIN[data]()
-    raise DataError(f"no data called '{data}'", remedy=did_you_mean(data, BUILTIN))
+def open_data(data: str | Path, *, progress: Progress | None = None, **choices: Any) -> Dataset:
+    """The data set behind a name, a path or a hub: address.
+
+    choices are those of `options`: size, fit, alpha, channels, layout, labels, quarantine. While decoding,
+    progress(stage, done, total) is called. Raises DataError (nothing usable), RefusedError (hostile or
+    damaged) or UsageError.
+    """
+    chosen = options(**choices)
+    name = str(data)
+    if name in BUILTIN:
+        if chosen != Options():
+            raise UsageError(f"'{name}' is built in and takes no options")
+        return BUILTIN[name]()
+    if not name.startswith("hub:"):
+        path = Path(name).expanduser()
+        if path.suffix.lower() in (".npy", ".npz") and path.is_file():
+            return open_arrays(path, chosen)
+    return ingest(find_source(name, chosen.labels), chosen, progress)
+
+
+def find_source(data: str, labels: str | None = None) -> Source:
+    """The source of pictures behind a path or a hub: address, without decoding anything."""
+    if data.startswith("hub:"):
+        from .hub import open_hub
+
+        return open_hub(data.removeprefix("hub:"))
+    path = Path(data).expanduser()
+    if path.is_dir():
+        from .folder import Folder
+
+        shards = _parquet_shards(path)
+        if not shards:
+            return Folder(path, labels)
+    elif not path.exists():
+        raise _missing(data, path)
+    else:
+        shards = [path] if path.suffix.lower() == ".parquet" else []
+    if shards:
+        from .parquet import Parquet
+
+        return Parquet(shards, name=data)
+    if path.suffix.lower() == ".zip":
+        from .archive import Archive
+
+        return Archive(path, labels)
+    if is_picture(path.name):
+        raise DataError(
+            "this is one picture; a model needs many", where=path, remedy=f"Give the folder: {path.parent}"
+        )
+    raise DataError(
+        f"'{path.name}' is no kind of data known here",
+        where=path,
+        remedy="Give a folder of pictures, a .zip, .npy, .npz or .parquet file, or one of "
+        + ", ".join(BUILTIN)
+        + ".",
+    )
+
+
+def _parquet_shards(folder: Path) -> list[Path]:
+    """The Parquet files of a folder without pictures; of a folder with splits only those of train."""
+    shards = sorted(folder.rglob("*.parquet"))
+    if not shards or any(is_picture(p.name) for p in folder.rglob("*")):
+        return []
+    train = [p for p in shards if "train" in p.stem.lower()]
+    return train or shards
+
+
+def _missing(data: str, path: Path) -> DataError:
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    if "/" in data or "\\" in data:
+        remedy = did_you_mean(path.name, beside) if beside else f"There is no folder {path.parent} either."
+    else:
+        remedy = did_you_mean(data, [*BUILTIN, *beside][:50])
+    return DataError(f"there is no data '{data}'", remedy=remedy)

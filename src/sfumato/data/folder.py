@@ -1,0 +1,123 @@
+"""A folder of pictures: flat, nested, with classes as sub-folders, or with a table of labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError
+from .ingest import Source
+from .listing import Rows, classes_from_folders, is_picture, natural, nothing_found, rows_from_table
+from .pool import Item
+
+LARGEST_TABLE = 256 << 20
+_OTHER_DATA = (".npy", ".npz", ".zip", ".parquet")
+
+
+class Labelled(Source):
+    """Pictures with names, and what folders or a table say about them."""
+
+    def __init__(self, name: str, names: list[str], rows: Rows, table: str | None) -> None:
+        left_out = []
+        if rows.labels:
+            left_out = [n for n in names if n not in rows.labels]
+            names = [n for n in names if n in rows.labels]
+        self.name, self.names, self.rows, self._table = name, names, rows, table
+        self.classes, self.factor_names = rows.classes, rows.factor_names if rows.factors else ()
+        self.notes = (*rows.notes, *_left_out_note(left_out))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def item(self, name: str, **where: Any) -> Item:
+        """The item of one picture, given where its bytes are."""
+        rows = self.rows
+        factors = rows.factors.get(name, (0.0,) * len(self.factor_names))
+        return Item(
+            name, label=rows.labels.get(name), caption=rows.captions.get(name, ""), factors=factors, **where
+        )
+
+    def table_key(self) -> list[Any]:
+        """The part of the key that labels come from."""
+        return [self._table]
+
+
+def _left_out_note(left_out: list[str]) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    return (f"{len(left_out):,} pictures have no label and were left out, e.g. {left_out[0]}",)
+
+
+class Folder(Labelled):
+    """The pictures below a folder, in natural order of their paths."""
+
+    def __init__(self, root: Path, labels: str | None = None) -> None:
+        self.root = root
+        files = sorted(_walk(root), key=natural)
+        names = [f for f in files if is_picture(f)]
+        if not names:
+            raise nothing_found(str(root), files, _hint(root, files))
+        table = _table(root, files, labels)
+        rows = rows_from_table(table[1], names, table[0]) if table else classes_from_folders(names, str(root))
+        super().__init__(str(root), names, rows, table and table[1])
+
+    def items(self) -> Iterator[Item]:
+        for name in self.names:
+            yield self.item(name, path=str(self.root / name))
+
+    def key(self) -> list[Any]:
+        stats = ((name, (self.root / name).stat()) for name in self.names)
+        files = [[name, s.st_size, s.st_mtime_ns] for name, s in stats]
+        return ["folder", str(self.root.resolve()), files, *self.table_key()]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Every file below a folder, with forward slashes; links to folders are followed, once each."""
+    seen = set()
+    for here, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        relative = Path(here).relative_to(root)
+        for file in files:
+            if not file.startswith("."):
+                yield (relative / file).as_posix()
+
+
+def _table(root: Path, files: list[str], chosen: str | None) -> tuple[str, str] | None:
+    """(place, text) of the table of labels: the one chosen, or the only CSV at the top of the folder."""
+    if chosen is not None:
+        path = Path(chosen) if Path(chosen).exists() else root / chosen
+    else:
+        found = [f for f in files if "/" not in f and f.lower().endswith((".csv", ".tsv"))]
+        if len(found) != 1:
+            return None
+        path = root / found[0]
+    return str(path), read_table(path)
+
+
+def read_table(path: Path) -> str:
+    """The text of a CSV file; DataError if it is missing, huge or no text."""
+    try:
+        if path.stat().st_size > LARGEST_TABLE:
+            raise DataError("the table of labels is larger than 256 MiB", where=path)
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError("the table of labels is not UTF-8 text", where=path) from None
+    except OSError as error:
+        raise DataError(f"the table of labels cannot be read: {error.strerror}", where=path) from None
+
+
+def _hint(root: Path, files: list[str]) -> str:
+    other = [f for f in files if f.lower().endswith(_OTHER_DATA)]
+    if other:
+        return f"Did you mean the file {root / other[0]}?"
+    parent = [f.name for f in root.parent.iterdir() if f.is_file() and is_picture(f.name)]
+    if parent and not files:
+        return f"One level up: {root.parent} has {len(parent):,} images. Did you mean that?"
+    return ""

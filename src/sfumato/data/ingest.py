@@ -1,0 +1,211 @@
+"""From a source of pictures to a Dataset: survey, plan, decode once, keep.
+
+    headers of all files -> plan -> pixels of all files -> cache -> memory (or memory map)
+
+Files that cannot be used are listed by name and left out; more than 5 % of them stop the work, because
+then something is wrong that a training run should not paper over.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import DataError
+from . import cache
+from .dataset import Dataset
+from .decode import Header
+from .facts import Facts
+from .measure import fingerprint_of, measured
+from .options import Options, Plan
+from .pool import Item, Result, decode_all
+from .survey import Survey, count_headers, make_plan, pipeline, remark_conversions
+
+MOST_BAD = 0.05
+IN_MEMORY = 1 << 30  # above this many bytes the stored values stay on disk, memory-mapped
+Progress = Callable[[str, int, int], None]
+
+
+class Source(ABC):
+    """Pictures that can be listed as often as needed, always in the same order."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+    factor_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many items there are."""
+
+    @abstractmethod
+    def items(self) -> Iterator[Item]:
+        """The items, in order."""
+
+    @abstractmethod
+    def key(self) -> list[Any]:
+        """What the content depends on, as JSON values: names, sizes and times of the files."""
+
+
+def ingest(source: Source, options: Options, progress: Progress | None = None) -> Dataset:
+    """The decoded pictures of a source, from the cache or decoded now. DataError if too many are bad."""
+    key = cache.key_of(source.key(), options.to_json())
+    folder = cache.valid(key)
+    if folder is None:
+        _build(key, source, options, progress or _silent)
+        folder = cache.entry(key)
+    data = _load(folder)
+    if data.survey is not None and not options.quarantine:
+        _stop_if_many_are_bad(data.survey)
+    return data
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def _build(key: str, source: Source, options: Options, progress: Progress) -> None:
+    survey = Survey(source=source.name, found=len(source), notes=list(source.notes))
+    unreadable: set[int] = set()
+    headers = count_headers(survey, _headers(source, survey, unreadable, progress))
+    if not headers:
+        _stop_if_many_are_bad(survey)
+    plan = make_plan(headers, options)
+    with cache.building(key, plan.bytes * len(headers)) as folder:
+        results = _decoded(source, plan, survey, unreadable, progress)
+        kept = _Columns()
+        with (folder / "stored.bin").open("wb") as file:
+            for result in results:
+                file.write(result.body)
+                kept.add(result)
+        if not kept.names:
+            _stop_if_many_are_bad(survey)
+        stored = np.memmap(
+            folder / "stored.bin", plan.kind, "r", shape=(len(kept.names), plan.channels, *plan.size)
+        )
+        _describe(folder, stored, plan, source, survey, kept)
+        del stored
+
+
+def _headers(
+    source: Source, survey: Survey, unreadable: set[int], progress: Progress
+) -> Iterator[tuple[str, Header]]:
+    for i, result in enumerate(decode_all(source.items(), None), start=1):
+        if result.error is not None:
+            survey.bad.append((result.item.name, result.error))
+            unreadable.add(i - 1)
+        else:
+            yield result.item.name, Header(**result.said["header"])
+        if i % 256 == 0 or i == len(source):
+            progress("reading headers", i, len(source))
+
+
+def _decoded(
+    source: Source, plan: Plan, survey: Survey, unreadable: set[int], progress: Progress
+) -> Iterator[Result]:
+    good = (item for i, item in enumerate(source.items()) if i not in unreadable)
+    total = len(source) - len(unreadable)
+    for i, result in enumerate(decode_all(good, plan), start=1):
+        name = result.item.name
+        if result.error is not None:
+            survey.bad.append((name, result.error))
+        else:
+            remark_conversions(survey, name, Header(**result.said["header"]), plan)
+            if result.said["low"] == result.said["high"]:
+                survey.remark("constant: every pixel is the same", name)
+            if result.said["gray"]:
+                survey.remark("gray stored as RGB", name)
+            yield result
+        if i % 64 == 0 or i == total:
+            progress("decoding", i, total)
+
+
+def _stop_if_many_are_bad(survey: Survey) -> None:
+    bad, found = len(survey.bad), survey.found
+    if bad <= MOST_BAD * found and bad < found:
+        return
+    shown = "\n".join(f"    {name}: {why}" for name, why in survey.bad[:10])
+    more = f"\n    ... and {bad - 10} more" if bad > 10 else ""
+    raise DataError(
+        f"{bad:,} of {found:,} files cannot be used (at most {MOST_BAD:.0%} may fail)",
+        where=survey.source,
+        remedy=f"Mend or remove them, or go on without them: --quarantine\n{shown}{more}",
+    )
+
+
+class _Columns:
+    """What is kept of every good item beside its pixels."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.labels: list[str | None] = []
+        self.captions: list[str] = []
+        self.factors: list[Sequence[float]] = []
+        self.hashes: list[int] = []
+
+    def add(self, result: Result) -> None:
+        """Keep one more."""
+        self.names.append(result.item.name)
+        self.labels.append(result.item.label)
+        self.captions.append(result.item.caption)
+        self.factors.append(result.item.factors)
+        self.hashes.append(int.from_bytes(bytes.fromhex(result.said["hash"]), "little"))
+
+
+def _describe(
+    folder: Path, stored: NDArray[Any], plan: Plan, source: Source, survey: Survey, kept: _Columns
+) -> None:
+    labels = None
+    if source.classes:
+        number = {name: i for i, name in enumerate(source.classes)}
+        labels = np.array([number[label or ""] for label in kept.labels], dtype=np.int64)
+    hashes = np.array(kept.hashes, dtype=np.uint64)
+    facts = measured(
+        stored,
+        labels=labels,
+        hashes=hashes,
+        classes=source.classes,
+        source=source.name,
+        alpha=plan.keeps_alpha,
+        factors=source.factor_names,
+        fingerprint=fingerprint_of(hashes, stored, labels),
+    )
+    survey.low, survey.high = facts.low, facts.high
+    line = pipeline(plan, survey, facts.high, facts.low)
+    columns = {
+        "facts": facts.to_json() | {"pipeline": line},
+        "survey": survey.to_json(),
+        "labels": None if labels is None else labels.tolist(),
+        "factors": kept.factors if source.factor_names else None,
+        "hashes": hashes.tolist(),
+        "captions": kept.captions if any(kept.captions) else [],
+        "names": kept.names,
+    }
+    (folder / "columns.json").write_text(json.dumps(columns), encoding="utf-8")
+
+
+def _load(folder: Path) -> Dataset:
+    columns = json.loads((folder / "columns.json").read_text(encoding="utf-8"))
+    facts = Facts.from_json(columns["facts"])
+    path, shape = folder / "stored.bin", (facts.count, *facts.shape)
+    if path.stat().st_size <= IN_MEMORY:
+        stored: NDArray[Any] = np.fromfile(path, facts.kind).reshape(shape)
+    else:
+        stored = np.memmap(path, facts.kind, "r", shape=shape)
+    labels, factors = columns["labels"], columns["factors"]
+    return Dataset(
+        stored,
+        facts,
+        labels=None if labels is None else np.array(labels, dtype=np.int64),
+        factors=None if factors is None else np.array(factors, dtype=np.float32),
+        captions=columns["captions"],
+        names=columns["names"],
+        hashes=np.array(columns["hashes"], dtype=np.uint64),
+        survey=Survey.from_json(columns["survey"]),
+    )

@@ -1,0 +1,181 @@
+"""Which entries of a folder or an archive are pictures, and what their places say about them.
+
+    flat        cat1.png cat2.PNG ...                         no labels
+    classes     cat/... dog/...   (two or more sub-folders, no picture beside them)    label = first folder
+    nested      anything else                                 no labels, with a note
+    table       a CSV  file,label[,caption][,numbers ...]     labels, captions, known factors
+
+A single folder around everything is looked through. Sub-folders called train and test are parts of a
+split, not classes, and are refused with the command that was probably meant.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from ..core.errors import DataError
+from .decode import EXTENSIONS
+
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+_FILE = ("file", "filename", "file_name", "image", "path", "name")
+_LABEL = ("label", "class", "target")
+_CAPTION = ("caption", "text", "prompt")
+
+
+def is_picture(name: str) -> bool:
+    """Whether the extension, in any case, is that of a format which is decoded; hidden files are none."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in EXTENSIONS and not hidden
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A sorting key by which img2 comes before img10."""
+    parts = re.findall(r"\d{1,18}|\D+|\d+", name)
+    return [(0, int(p), "") if p.isdecimal() and len(p) <= 18 else (1, 0, p) for p in parts]
+
+
+@dataclass
+class Rows:
+    """What is known about pictures by name: labels, captions, numbers."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    factors: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    factor_names: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, numbers in their order."""
+        return tuple(sorted(set(self.labels.values()), key=natural))
+
+
+def classes_from_folders(names: Sequence[str], where: str) -> Rows:
+    """Labels by first sub-folder, if that is how the pictures lie."""
+    paths = [PurePosixPath(n) for n in names]
+    depth = 0
+    while all(len(p.parts) > depth + 1 for p in paths) and len({p.parts[depth] for p in paths}) == 1:
+        depth += 1  # one folder around everything
+    tops = Counter(p.parts[depth] for p in paths if len(p.parts) > depth + 1)
+    beside = len(paths) - sum(tops.values())
+    splits = [t for t in tops if t.lower() in SPLITS]
+    if len(splits) >= 2 and len(splits) == len(tops):
+        train = next((s for s in splits if s.lower().startswith("train")), splits[0])
+        others = ", ".join(sorted(set(splits) - {train}))
+        raise DataError(
+            f"the sub-folders {', '.join(sorted(splits))} are parts of a split, not classes",
+            where=where,
+            remedy=f"Train on {where}/{train} and give the other ({others}) with --test.",
+        )
+    if len(tops) < 2:
+        return Rows()
+    if beside:
+        return Rows(
+            notes=[f"{beside:,} pictures lie beside {len(tops)} sub-folders, so those are no classes"]
+        )
+    return Rows(labels={n: p.parts[depth] for n, p in zip(names, paths, strict=True)})
+
+
+def rows_from_table(text: str, names: Iterable[str], where: str) -> Rows:
+    """Labels, captions and numbers of a CSV for the pictures of these names.
+
+    The first line names the columns (file, label, caption; any other column of numbers is a known factor) or
+    is data already: file,label. Files are matched by their whole path, or by their last part if unique.
+    """
+    table = list(csv.reader(io.StringIO(text), delimiter=_delimiter(text)))
+    table = [[cell.strip() for cell in row] for row in table if any(cell.strip() for cell in row)]
+    if not table:
+        raise DataError(
+            "the table of labels is empty", where=where, remedy="Write lines such as cat1.png,cat"
+        )
+    head = [cell.lower() for cell in table[0]]
+    if is_picture(table[0][0]):
+        head = ["file", "label"] + [f"column {i}" for i in range(3, len(head) + 1)]
+    else:
+        table = table[1:]
+    at = {word: next((head.index(n) for n in known if n in head), None) for word, known in _COLUMNS.items()}
+    if at["file"] is None:
+        raise DataError(
+            f"the table has no column with the files (its columns: {', '.join(head)})",
+            where=where,
+            remedy="Name the columns in the first line: file,label",
+        )
+    return _read_rows(table, head, at, _matcher(names), where)
+
+
+_COLUMNS = {"file": _FILE, "label": _LABEL, "caption": _CAPTION}
+
+
+def _read_rows(
+    table: Sequence[Sequence[str]],
+    head: Sequence[str],
+    at: Mapping[str, int | None],
+    match: Mapping[str, str],
+    where: str,
+) -> Rows:
+    file, label, caption = at["file"] or 0, at["label"], at["caption"]
+    rest = [i for i in range(len(head)) if i not in (at["file"], label, caption)]
+    numeric = [i for i in rest if all(i < len(row) and _number(row[i]) is not None for row in table)]
+    rows, strangers = Rows(factor_names=tuple(head[i] for i in numeric)), []
+    for line, row in enumerate(table, start=2):
+        if len(row) > len(head) or file >= len(row):
+            raise DataError(f"line {line} has {len(row)} columns, the first {len(head)}", where=where)
+        name = match.get(_slashes(row[file]))
+        if name is None:
+            strangers.append(row[file])
+            continue
+        if label is not None and label < len(row) and row[label]:
+            rows.labels[name] = row[label]
+        if caption is not None and caption < len(row):
+            rows.captions[name] = row[caption]
+        rows.factors[name] = tuple(_number(row[i]) or 0.0 for i in numeric)
+    if len(strangers) == len(table):
+        raise DataError(
+            f"none of the {len(table)} files in the table is here, e.g. '{strangers[0]}'", where=where
+        )
+    if strangers:
+        rows.notes.append(f"{len(strangers):,} lines of the table name no picture here, e.g. {strangers[0]}")
+    return rows
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if value - value == 0.0 else None  # NaN and infinity are no known factors
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _matcher(names: Iterable[str]) -> dict[str, str]:
+    """Whole path, or last part where it is unique, to name."""
+    names = list(names)
+    lasts = Counter(PurePosixPath(n).name for n in names)
+    last = {PurePosixPath(n).name: n for n in names if lasts[PurePosixPath(n).name] == 1}
+    return last | {n: n for n in names}
+
+
+def _delimiter(text: str) -> str:
+    first = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
+    return max(",;\t", key=first.count)
+
+
+def nothing_found(where: str, seen: Iterable[str], hint: str = "") -> DataError:
+    """The error for a place without pictures: what was looked for and what was there instead."""
+    counts = Counter((PurePosixPath(n).suffix.lower() or "without extension") for n in seen)
+    listed = ", ".join(f"{n:,} {ext}" for ext, n in counts.most_common(6)) or "nothing"
+    remedy = hint
+    if not hint and {".heic", ".heif", ".avif"} & set(counts):
+        remedy = "Convert them to PNG or JPEG first."
+    looked = " ".join(EXTENSIONS)
+    return DataError(f"No images in {where}. I looked for {looked} and saw {listed}.", remedy=remedy)

@@ -1,0 +1,130 @@
+"""Pictures in Parquet files, in the image layout of Hugging Face `datasets`.
+
+    image     struct {bytes, path}, or plain bytes                 encoded pictures
+    label     integers with names in the schema's metadata (ClassLabel), or words
+    caption   words
+
+The schema's metadata, key "huggingface", says which column is what: {"info": {"features": {...}}}. Without
+it the columns are known by their types and names. A row that holds only a path is counted as bad: paths out
+of a file are never opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import DataError, RefusedError, UsageError
+from .ingest import Source
+from .listing import natural
+from .pool import Item
+
+ROWS = 256
+
+
+def need_pyarrow() -> Any:
+    """pyarrow.parquet, or the sentence that says how to get it."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise UsageError(
+            "reading Parquet needs pyarrow", remedy="Install it: pip install 'sfumato[parquet]'"
+        ) from None
+    return parquet
+
+
+class Parquet(Source):
+    """The pictures of one or more Parquet files of the same layout, row by row."""
+
+    def __init__(self, paths: Sequence[Path], name: str = "") -> None:
+        self._parquet = need_pyarrow()
+        self.paths = sorted(paths, key=lambda p: natural(p.name))
+        self.name = name or str(self.paths[0])
+        try:
+            files = [self._parquet.ParquetFile(p) for p in self.paths]
+            self._count = sum(f.metadata.num_rows for f in files)
+            self.columns = Columns(files[0].schema_arrow, self.name)
+            self.classes = self.columns.classes or self._words_of_labels()
+        except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+            first = str(error).splitlines()[0]
+            raise RefusedError(f"not a whole Parquet file: {first}", where=self.name) from None
+        if self._count == 0:
+            raise DataError("the Parquet file has no rows", where=self.name)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for path in self.paths:
+            for batch in self._parquet.ParquetFile(path).iter_batches(ROWS, columns=list(columns)):
+                yield from batch.to_pylist()
+
+    def _words_of_labels(self) -> tuple[str, ...]:
+        label = self.columns.label
+        if label is None:
+            return ()
+        return tuple(sorted({str(row[label]) for row in self._rows([label])}, key=natural))
+
+    def items(self) -> Iterator[Item]:
+        columns = self.columns
+        wanted = [c for c in (columns.image, columns.label, columns.caption) if c is not None]
+        for number, row in enumerate(self._rows(wanted)):
+            value = row[columns.image]
+            data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+            label = None if columns.label is None else row[columns.label]
+            yield Item(
+                f"row {number}" + (f" ({path})" if path else ""),
+                data=data,
+                fault=None if data is not None else "the row holds no picture, only a path",
+                label=None if label is None else columns.word(label),
+                caption=str(row[columns.caption] or "") if columns.caption else "",
+            )
+
+    def key(self) -> list[Any]:
+        stats = ((p, p.stat()) for p in self.paths)
+        return ["parquet", *([str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in stats)]
+
+
+class Columns:
+    """Which column of a schema is the picture, the label and the caption."""
+
+    def __init__(self, schema: Any, where: str) -> None:
+        features = _features(schema.metadata or {})
+        names = list(schema.names)
+        images = [n for n in names if features.get(n, {}).get("_type") == "Image"]
+        images = images or [n for n in names if _holds_bytes(schema.field(n).type)]
+        if not images:
+            raise DataError(
+                f"the Parquet file has no column of pictures (its columns: {', '.join(names)})", where=where
+            )
+        labels = [n for n in names if features.get(n, {}).get("_type") == "ClassLabel"]
+        labels = labels or [n for n in names if n in ("label", "labels", "class", "fine_label")]
+        captions = [n for n in names if n in ("caption", "text", "prompt")]
+        self.image = images[0]
+        self.label = labels[0] if labels else None
+        self.caption = captions[0] if captions else None
+        known = features.get(self.label or "", {}).get("names") or []
+        self.classes = tuple(map(str, known)) if isinstance(known, list) else ()
+
+    def word(self, label: Any) -> str:
+        """The name of a label."""
+        if self.classes and isinstance(label, int):
+            return self.classes[label] if 0 <= label < len(self.classes) else f"label {label}"
+        return str(label)
+
+
+def _features(metadata: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return {}
+    if not isinstance(features, dict):
+        return {}
+    return {k: v for k, v in features.items() if isinstance(v, dict)}
+
+
+def _holds_bytes(kind: Any) -> bool:
+    words = str(kind)
+    return words in ("binary", "large_binary") or (words.startswith("struct<") and "bytes: " in words)
