@@ -64,6 +64,7 @@ class Metric:
     lower: bool | None = True
     unit: str = ""
     floor: float | None = None
+    floor_spread: float = 0.0
     debiased: float | None = None
     note: str = ""
 
@@ -74,11 +75,33 @@ class Metric:
     def headline(self) -> str:
         """Name, value, spread and floor, without the protocol."""
         unit = f" {self.unit}" if self.unit else ""
-        floor = ""
-        if self.floor is not None:
-            fine = min(self.spread, abs(self.floor) / 10) or self.spread
-            floor = f" (real {show(self.floor, fine)})"
-        return f"{self.name} {show(self.value, self.spread)} ± {show(self.spread, self.spread)}{unit}{floor}"
+        floor = f" (real {self.shown_floor})" if self.floor is not None else ""
+        return f"{self.name} {self.shown_value} ± {self.shown_spread}{unit}{floor}"
+
+    @property
+    def shown_value(self) -> str:
+        """The value with as many digits as its spread allows."""
+        return show(self.value, decimals_of(self.value, self.spread))
+
+    @property
+    def shown_spread(self) -> str:
+        """The spread with the value's decimals, or where that is nothing with two digits of its own."""
+        text = show(self.spread, decimals_of(self.value, self.spread))
+        return text if text.strip("0.") else show(self.spread, decimals_of(self.spread, self.spread))
+
+    @property
+    def shown_floor(self) -> str:
+        """The real images' value with as many digits as its own spread allows; a dash where there is none."""
+        if self.floor is None:
+            return "–"
+        return show(self.floor, decimals_of(self.floor, self.floor_spread or self.spread))
+
+    @property
+    def times_floor(self) -> float | None:
+        """The value over the real images' one, where both are sizes and that one is more than chance."""
+        if not self.lower or self.floor is None or self.value < 0 or self.floor <= 2 * self.floor_spread:
+            return None
+        return self.value / self.floor if self.floor > 0 and math.isfinite(self.value) else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; numbers that are not finite become text, because JSON has none."""
@@ -91,13 +114,25 @@ class Metric:
         return _read(Metric, {**value, "protocol": protocol}, "metric")
 
 
-def show(value: float, spread: float) -> str:
-    """A number with as many digits as its spread allows: two of the spread's own, three where it is 0."""
+def show(value: float, decimals: int) -> str:
+    """A number with so many decimals, thousands parted; in powers of ten where that says nothing."""
     if not math.isfinite(value):
         return str(value)
-    size = spread if spread > 0 and math.isfinite(spread) else abs(value) / 10
-    digits = 0 if size == 0 else max(0, 1 - math.floor(math.log10(size)))
-    return f"{value:,.{digits}f}" if digits <= 6 else f"{value:.2e}"
+    text = f"{value:,.{decimals}f}" if decimals <= 6 else f"{value:.2e}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+
+
+def decimals_of(value: float, spread: float) -> int:
+    """Decimals that carry news: two digits of the spread, yet at most four of a larger value."""
+    if not math.isfinite(value) or not math.isfinite(spread):
+        return 3
+    size = spread or abs(value) / 100
+    if size == 0:
+        return 0
+    news = 1 - math.floor(math.log10(size))
+    if abs(value) > size:
+        news = min(news, 3 - math.floor(math.log10(abs(value))))
+    return max(0, news)
 
 
 def _pack(value: Any) -> Any:
@@ -157,7 +192,7 @@ def comparable(a: Metric, b: Metric) -> str | None:
     for name in DECIDING:
         x, y = getattr(a.protocol, name), getattr(b.protocol, name)
         if x != y:
-            return f"{a.name}: {_WORDS[name]} ({name}: {_value(x)} and {_value(y)})"
+            return f"{_WORDS[name]} ({name}: {_value(x)} and {_value(y)})"
     return None
 
 
@@ -170,7 +205,7 @@ def ranked(metrics: Sequence[Metric]) -> list[Metric]:
     for other in metrics[1:]:
         if reason := comparable(metrics[0], other):
             raise UsageError(
-                f"these numbers cannot be ranked: {reason}",
+                f"the {other.name} of these runs cannot be ranked: {reason}",
                 remedy="Evaluate both runs again with the same data, features and counts.",
             )
     if metrics and metrics[0].lower is None:

@@ -26,6 +26,8 @@ from .protocol import Metric, Protocol, ordered
 from .spread import Estimate, Rows
 from .store import Shelf, remembered
 
+RATE = "share as close to a single training image as the closest 5% of held-out images are"
+NEARNESS = "C_T, a z-value: below -3, samples lie closer to training images than unseen images do"
 MOST_BALLS = 10_000  # images on each side of precision and recall, whose cost grows with their square
 
 
@@ -92,10 +94,9 @@ class Scene:
         train, held = self._rows(pixels, self.train, "train"), self._rows(pixels, self.held_out, "held-out")
         found = memorisation(mine, train, held)
         protocol = self._protocol(pixels, "train", len(mine), len(train))
-        metrics = (
-            _metric("memorisation", found.rate, protocol, found.baseline.value, lower=True),
-            _metric("C_T", Estimate(found.score, 1.0), protocol, 0.0, lower=None),
-        )
+        rate = _metric("memorisation", found.rate, protocol, found.baseline, lower=True)
+        nearness = _metric("nearness", Estimate(found.score, 1.0), protocol, Estimate(0.0, 1.0), lower=None)
+        metrics = (replace(rate, note=RATE), replace(nearness, note=NEARNESS))
         chosen = self._chosen(self.train, "train")
         return Finding(metrics, (found.words(),), tuple((i, chosen[j]) for i, j in found.pairs(64)))
 
@@ -107,11 +108,17 @@ class Scene:
         a, label = self.about, f"classifier@{fingerprint_of_module(classifier)}"
         n, m = len(self.samples), sum(real.histogram)
         protocol = replace(_carried(a), samples=n, reference=m, split="held-out", features=label)
-        entropy = _metric("class entropy", mine.entropy, protocol, real.entropy.value, lower=None)
+        entropy = _metric("class entropy", mine.entropy, protocol, real.entropy, lower=None)
         metrics = [
-            _metric("confidence", mine.confidence, protocol, real.confidence.value, lower=False),
+            _metric("confidence", mine.confidence, protocol, real.confidence, lower=False),
             replace(entropy, unit="bits"),
-            _metric("classes present", Estimate(mine.present, 0.0), protocol, real.present, lower=False),
+            _metric(
+                "classes present",
+                Estimate(mine.present, 0.0),
+                protocol,
+                Estimate(real.present, 0.0),
+                lower=False,
+            ),
         ]
         if mine.accuracy is not None:
             metrics.append(_metric("label accuracy", mine.accuracy, protocol, None, lower=False))
@@ -123,7 +130,7 @@ class Scene:
         found = []
         for name, measure in (("Frechet distance", frechet), ("kernel distance", kernel_distance)):
             here, floor = measure(mine, held), measure(real, held)
-            found.append(_metric(name, here, protocol, floor.value, lower=True))
+            found.append(_metric(name, here, protocol, floor, lower=True))
         return found
 
     def _coverage(self, features: Features, mine: Rows, train: Rows, held: Rows) -> list[Metric]:
@@ -131,7 +138,7 @@ class Scene:
         here, floor = coverage(mine[:n], train[:n]), coverage(held[:n], train[:n])
         protocol = self._protocol(features, "train", n, n)
         names = ("precision", "recall", "density", "coverage")
-        return [_metric(k, getattr(here, k), protocol, getattr(floor, k).value, lower=False) for k in names]
+        return [_metric(k, getattr(here, k), protocol, getattr(floor, k), lower=False) for k in names]
 
     def _chosen(self, part: Images, name: str) -> list[int]:
         """The positions of the images looked at, in an order that has nothing to do with their classes."""
@@ -164,10 +171,11 @@ def _carried(a: About) -> Protocol:
 
 
 def _metric(
-    name: str, found: Estimate, protocol: Protocol, floor: float | None, *, lower: bool | None
+    name: str, found: Estimate, protocol: Protocol, real: Estimate | None, *, lower: bool | None
 ) -> Metric:
     debiased = found.debiased if found.debiased != found.value else None
-    return Metric(name, found.value, found.spread, protocol, lower, floor=floor, debiased=debiased)
+    metric = Metric(name, found.value, found.spread, protocol, lower, debiased=debiased)
+    return metric if real is None else replace(metric, floor=real.value, floor_spread=real.spread)
 
 
 def _cautions(features: Features, fewest: int) -> tuple[str, ...]:

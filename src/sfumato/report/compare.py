@@ -8,12 +8,12 @@ only if it lies more than two joint standard errors from the second; else the tw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..evaluation.protocol import Metric, apart, comparable, ranked
 from .html import footer
 from .markup import Markup, page, tag
-from .parts import conditions, film, metric_table, note, numbers, plot, remarks, section
+from .parts import deciding, film, metric_table, note, numbers, plot, remarks, section
 from .plots import draw_ranking
 from .style import STYLE
 from .summary import Remark, RunSummary
@@ -35,7 +35,7 @@ class Ranking:
         """The ranking as text, one run a line."""
         names = [name for name, _ in self.entries] + [name for name, _, _ in self.unlike]
         width = max(len(name) for name in names)
-        out = [f"{self.title}   [{conditions(self.entries[0][1])}]"]
+        out = [f"{self.title}   [{deciding(self.entries[0][1].protocol)}]"]
         for i, (name, m) in enumerate(self.entries):
             mark = "*" if i == 0 and self.decided else " "
             out.append(f" {mark} {name:<{width}}  {m.headline()}")
@@ -91,29 +91,27 @@ def compare_page(runs: Sequence[RunSummary], remarks_: Sequence[Remark] = (), cr
     main = tag(
         "main",
         section("To know", remarks(remarks_)),
-        section("Measured", *(_block(r) for r in found)),
+        section("Measured", *(_block(r, [run.name for run in runs]) for r in found)),
         section("Samples", tag("div", *columns, class_="pair") if columns else ""),
     )
     return page("Comparison · Sfumato", STYLE, header, main, footer(created))
 
 
-def _block(ranking: Ranking) -> Markup:
+def _block(ranking: Ranking, order: Sequence[str]) -> Markup:
     """A ranking as a table, with a plot where there is something to see."""
-    rows = [_row(name, m, i == 0 and ranking.decided) for i, (name, m) in enumerate(ranking.entries)]
-    for name, m, reason in ranking.unlike:
-        cells = [
-            tag("th", name, scope="row"),
-            *numbers(m),
-            tag("td", f"not ranked: {reason}", class_="note"),
-        ]
-        rows.append(tag("tr", *cells, class_="apart"))
-    table = metric_table(rows, conditions(ranking.entries[0][1]), "run")
     names, metrics = [n for n, _ in ranking.entries], [m for _, m in ranking.entries]
-    drawn = plot(lambda theme: draw_ranking(names, metrics, theme), ranking.title) if len(names) > 1 else ""
-    title = "" if drawn else tag("h3", ranking.title)
-    return tag("div", drawn, title, table, class_="metrics")
+    rows = [_row(name, m, i == 0 and ranking.decided) for i, (name, m) in enumerate(ranking.entries)]
+    rows += [_row(name, m, False, reason) for name, m, reason in ranking.unlike]
+    table = metric_table(rows, deciding(metrics[0].protocol), "run")
+    hint = tag("p", metrics[0].note, class_="hint") if metrics[0].note else ""
+    if len(names) < 2:
+        return tag("div", tag("h3", ranking.title), hint, table, class_="metrics")
+    colours = [order.index(name) for name in names]
+    drawn = plot(lambda theme: draw_ranking(names, metrics, colours, theme), ranking.title)
+    return tag("div", drawn, hint, table, class_="metrics")
 
 
-def _row(name: str, m: Metric, best: bool) -> Markup:
-    cells = [tag("th", name, scope="row"), *numbers(m), tag("td", note(m), class_="note")]
-    return tag("tr", *cells, class_="best" if best else None)
+def _row(name: str, m: Metric, best: bool, reason: str = "") -> Markup:
+    remark = f"not ranked: {reason}" if reason else note(replace(m, note=""))
+    cells = [tag("th", name, scope="row"), *numbers(m), tag("td", remark, class_="note")]
+    return tag("tr", *cells, class_="apart" if reason else "best" if best else None)

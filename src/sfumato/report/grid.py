@@ -62,11 +62,17 @@ def layout(
         raise ValueError("a sheet needs at least one picture")
     height, width = max(t.shape[0] for t in shown), max(t.shape[1] for t in shown)
     zoom = zoom or max(1, round(SEEN / max(height, 1)))
-    wanted = columns or math.ceil(math.sqrt(1.5 * len(shown) * height / width))
-    columns = max(1, min(wanted, len(shown)))
+    columns = min(columns or _columns(len(shown), height / width), len(shown))
     rows = math.ceil(len(shown) / columns)
     caption = TEXT + 5 if any(captions) else 0
     return Layout(columns, rows, zoom, max(2, zoom // 2), (height * zoom, width * zoom), caption)
+
+
+def _columns(count: int, tallness: float) -> int:
+    """About half again as wide as high; rather a number that leaves the last row full, if one is near."""
+    wanted = math.sqrt(1.5 * count * tallness)
+    whole = [c for c in range(1, count + 1) if count % c == 0 and wanted / 1.6 <= c <= 1.6 * wanted]
+    return min(whole, key=lambda c: abs(math.log(c / wanted))) if whole else max(1, math.ceil(wanted))
 
 
 def sheet(
@@ -152,6 +158,11 @@ def png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def titled(picture: Image.Image, title: str) -> Image.Image:
+    """A sheet under its title."""
+    return side_by_side([picture], [title])
 
 
 def _enlarged(tile: Tile, zoom: int) -> Image.Image:

@@ -6,11 +6,10 @@ Metrics that share a protocol stand in one table under it, so the conditions are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from ..evaluation.protocol import Metric, show
+from ..evaluation.protocol import Metric, Protocol, decimals_of, show
 from .grid import png
 from .markup import Markup, data_uri, join, tag
 from .plots import DARK, LIGHT, Theme, draw
@@ -87,8 +86,13 @@ def facts(groups: Sequence[Rows]) -> Markup:
 
 
 def metric_tables(metrics: Sequence[Metric]) -> Markup:
-    """One table for each protocol, in the order given, its conditions as the caption."""
-    return join(_metric_table(list(group)) for _, group in groupby(metrics, key=lambda m: m.protocol))
+    """One table for each protocol, in the order given; what all share is said once, above."""
+    if not metrics:
+        return Markup("")
+    records = {record(m.protocol) for m in metrics}
+    shared = tag("p", records.pop(), class_="hint") if len(records) == 1 else ""
+    groups = [list(group) for _, group in groupby(metrics, key=lambda m: m.protocol)]
+    return join([shared, *(_metric_table(group, brief=bool(shared)) for group in groups)])
 
 
 def metric_table(rows: Sequence[Markup], caption: str, first: str = "") -> Markup:
@@ -105,55 +109,56 @@ def metric_table(rows: Sequence[Markup], caption: str, first: str = "") -> Marku
     return tag("div", table, class_="scroll")
 
 
-def _metric_table(group: list[Metric]) -> Markup:
+def _metric_table(group: list[Metric], *, brief: bool) -> Markup:
     rows = []
     for m in group:
         name = tag("th", f"{m.name} ({m.unit})" if m.unit else m.name, scope="row")
         rows.append(tag("tr", name, *numbers(m), tag("td", note(m), class_="note")))
-    return tag("div", metric_table(rows, conditions(group[0])), class_="metrics")
+    caption = deciding(group[0].protocol) if brief else conditions(group[0].protocol)
+    return tag("div", metric_table(rows, caption), class_="metrics")
 
 
 def numbers(m: Metric) -> list[Markup]:
     """The cells of a metric: value, spread, real images' value, and how many times that it is."""
-    floor = "–" if m.floor is None else show(m.floor, fineness(m.floor, m.spread))
+    times = m.times_floor
     return [
-        tag("td", show(m.value, m.spread), class_="number"),
-        tag("td", show(m.spread, m.spread) if m.spread else "–", class_="number spread"),
-        tag("td", floor, class_="number"),
-        tag("td", times_floor(m), class_="number"),
+        tag("td", m.shown_value, class_="number"),
+        tag("td", m.shown_spread if m.spread else "–", class_="number spread"),
+        tag("td", m.shown_floor, class_="number"),
+        tag(
+            "td",
+            "–" if times is None else f"{show(times, decimals_of(times, times / 10))} ×",
+            class_="number",
+        ),
     ]
 
 
 def note(m: Metric) -> str:
     """The metric's own note, and its value without the bias of finite sets."""
-    debiased = f"without finite-set bias {show(m.debiased, m.spread)}" if m.debiased is not None else ""
-    return "; ".join(p for p in (m.note, debiased) if p)
+    if m.debiased is None:
+        return m.note
+    debiased = show(m.debiased, decimals_of(m.debiased, m.spread))
+    return "; ".join(p for p in (m.note, f"without the bias of finite sets {debiased}") if p)
 
 
-def fineness(value: float, spread: float) -> float:
-    """The spread that decides how many digits of a second number are worth showing."""
-    return min(spread, abs(value) / 10) or spread
-
-
-def times_floor(m: Metric) -> str:
-    """The value as a multiple of the real images' one, where that is a sensible thing to say."""
-    if not m.lower or not m.floor or m.floor <= 0 or m.value < 0 or not math.isfinite(m.value):
-        return "–"
-    return f"{m.value / m.floor:.2g} ×" if m.value / m.floor < 100 else f"{m.value / m.floor:,.0f} ×"
-
-
-def conditions(m: Metric) -> str:
-    """All of the protocol in words: what decides comparability first, then the record."""
-    p = m.protocol
+def deciding(p: Protocol) -> str:
+    """The conditions that decide whether two numbers may be compared."""
+    part = {"train": "training"}.get(p.split, p.split)
     parts = [
-        f"{p.samples:,} samples against {p.reference:,} {p.split} images",
+        f"{p.samples:,} samples against {p.reference:,} {part} images",
         f"features {p.features}" if p.features else "",
         f"resized {p.resize}" if p.resize != "none" else "",
-        p.plan,
-        f"seed {p.seed}",
-        p.precision,
-        p.hardware,
-        f"data {p.data[:12]}",
-        f"commit {p.commit[:10]}" if p.commit else "",
     ]
-    return " · ".join(part for part in parts if part)
+    return " · ".join(p for p in parts if p)
+
+
+def record(p: Protocol) -> str:
+    """The conditions that are kept for the record."""
+    parts = [p.plan, f"seed {p.seed}", p.precision, p.hardware, f"data {p.data[:12]}"]
+    parts += [f"commit {p.commit[:10]}"] if p.commit else []
+    return " · ".join(p for p in parts if p)
+
+
+def conditions(p: Protocol) -> str:
+    """All of a protocol in words."""
+    return f"{deciding(p)} · {record(p)}"

@@ -24,6 +24,7 @@ from .summary import Curves, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
@@ -52,7 +53,7 @@ DARK = Theme(
 
 def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
     """The curves as SVG. Values that are not finite, or not positive on a logarithmic axis, leave gaps."""
-    figure, axes = _figure(theme, 6.4, 3.1)
+    figure, axes = _figure(theme, 5.2, 2.8)
     for i, line in enumerate(curves.series):
         _line(axes, line, theme.line(i), DASHES[i // len(theme.lines) % len(DASHES)])
     if curves.log_x:
@@ -61,6 +62,7 @@ def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
         axes.xaxis.set_major_formatter(_short)
     if curves.log_y and any(v > 0 for s in curves.series for v in s.y):
         axes.set_yscale("log", nonpositive="mask")
+        _plain_decades(axes.yaxis)
     axes.set_xlabel(curves.x_label)
     axes.set_ylabel(curves.y_label)
     if len(curves.series) > 1:
@@ -71,37 +73,41 @@ def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
 
 
 def draw_ranking(
-    names: Sequence[str], metrics: Sequence[Metric], theme: Theme = LIGHT, errors: float = 2.0
+    names: Sequence[str], metrics: Sequence[Metric], colours: Sequence[int], theme: Theme = LIGHT
 ) -> bytes:
-    """One metric of several runs: points with `errors` standard errors; the real images' value as a line."""
-    figure, axes = _figure(theme, 6.4, 0.9 + 0.36 * len(names))
+    """One metric of several runs: points with two standard errors; the real images' value as a dotted line.
+
+    colours: the number of each run's colour, the same in all drawings of a page. Logarithmic where the
+    values span more than a factor of thirty.
+    """
+    figure, axes = _figure(theme, 7.6, 0.6 + 0.34 * len(names))
     places = np.arange(len(names))[::-1]
-    for i, (place, metric) in enumerate(zip(places, metrics, strict=True)):
-        axes.errorbar(
-            metric.value,
-            place,
-            xerr=errors * metric.spread if math.isfinite(metric.spread) else None,
-            fmt="o",
-            color=theme.line(i),
-            markersize=6,
-            capsize=3,
-            elinewidth=1.4,
-        )
+    for place, metric, colour in zip(places, metrics, colours, strict=True):
+        error = 2.0 * metric.spread if math.isfinite(metric.spread) else None
+        look = {"markersize": 6, "capsize": 3, "elinewidth": 1.4, "color": theme.line(colour)}
+        axes.errorbar(metric.value, place, xerr=error, fmt="o", **look)
+    shown = [m.value for m in metrics] + [m.floor for m in metrics if m.floor is not None]
+    if min(shown) > 0 and max(shown) > 30 * min(shown):
+        axes.set_xscale("log")
+        _plain_decades(axes.xaxis)
     floors = [m.floor for m in metrics if m.floor is not None]
     if floors:
-        axes.axvline(float(np.mean(floors)), color=theme.ink, linewidth=1, linestyle=(0, (2, 3)))
-        axes.annotate(
-            "real images", (float(np.mean(floors)), 1.0), xycoords=("data", "axes fraction"), xytext=(4, 4),
-            textcoords="offset points", color=theme.ink, fontsize=8,
-        )  # fmt: skip
+        _mark(axes, float(np.mean(floors)), "real images", theme)
     axes.set_yticks(places, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
-    unit = f" ({metrics[0].unit})" if metrics[0].unit else ""
-    axes.set_xlabel(f"{metrics[0].name}{unit}")
+    if metrics[0].unit:
+        axes.set_xlabel(metrics[0].unit)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return _svg(figure)
+
+
+def _mark(axes: Axes, value: float, words: str, theme: Theme) -> None:
+    """A dotted upright line with words above it."""
+    axes.axvline(value, color=theme.ink, linewidth=1, linestyle=(0, (2, 3)))
+    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (4, 4)}
+    axes.annotate(words, (value, 1.0), color=theme.ink, fontsize=8, **where)
 
 
 def scatter(x: Tensor, facts: Facts, real: Tensor | None = None, theme: Theme = LIGHT) -> Image.Image:
@@ -132,7 +138,7 @@ def _figure(theme: Theme, width: float, height: float) -> tuple[Figure, Axes]:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(theme.faint)
-    axes.tick_params(colors=theme.ink, labelsize=8.5, color=theme.faint, which="both")
+    axes.tick_params(colors=theme.ink, labelsize=9, color=theme.faint, which="both")
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
     axes.grid(color=theme.faint, linewidth=0.6)
@@ -150,6 +156,17 @@ def _line(axes: Axes, line: Series, colour: str, dashes: Any) -> None:
     if len(line.spread) == len(line.y):
         s = np.nan_to_num(np.asarray(line.spread, dtype=float))
         axes.fill_between(x, y - s, y + s, color=colour, alpha=0.18, linewidth=0)
+
+
+def _plain_decades(axis: Axis) -> None:
+    """0.02, 0.05, 0.1 instead of powers of ten; fewer of them over many decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    subs = (1.0,) if high > 300 * max(low, 1e-300) else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(_short)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _most(curves: Curves) -> float:

@@ -86,12 +86,15 @@ th, td {
 }
 th { font-weight: 500; }
 thead th { color: var(--soft); font-size: .8rem; letter-spacing: .04em; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { width: 6.4rem; text-align: right; white-space: nowrap; }
+th[scope=row] { width: 11.5rem; }
 td.spread { color: var(--soft); }
-td.note { color: var(--soft); font-size: .85rem; min-width: 12rem; }
-tr.best td, tr.best th { font-weight: 650; }
+td.note { padding-left: 1rem; color: var(--soft); font-size: .85rem; min-width: 12rem; }
+tr.best td.number, tr.best th { font-weight: 650; }
 tr.apart { color: var(--soft); }
-.metrics { margin-bottom: 2.4rem; }
+.metrics { margin-bottom: 2.8rem; }
+.metrics figure { margin-bottom: .9rem; }
+.metrics .hint { margin-bottom: .4rem; }
 .facts {
   display: grid; gap: 2rem 3rem;
   grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
