@@ -90,6 +90,8 @@ def make_odd_folder(path: Path, ordinary: int = 100, *, bad: bool = True) -> Odd
         "colour16.png": "16-bit converted to 8-bit",
         "turned.jpg": "EXIF",
         "tiny.png": "tiny",
+        "huge.jpg": "huge",
+        "wide.png": "cut off",
         "constant.png": "constant",
         "print.jpg": "CMYK",
         "bilevel.png": "gray converted to RGB",

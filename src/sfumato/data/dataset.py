@@ -195,6 +195,37 @@ class Dataset:
         same.facts = replace(self.facts, **changes)
         return same
 
+    def seen_as(self, facts: Facts) -> Dataset:
+        """These examples as a model sees them that was trained on data with other facts.
+
+        Range, padding and class numbers become those of `facts`; classes are matched by name. DataError if
+        the shape or depth differ, or a class is unknown there.
+        """
+        mine = self.facts
+        if (mine.channels, mine.size, mine.kind) != (facts.channels, facts.size, facts.kind):
+            raise DataError(
+                f"the run was trained on {facts.words} and these are {mine.words}",
+                where=mine.source,
+                remedy="Give images of the same size, channels and depth.",
+            )
+        same = self.with_facts(
+            low=facts.low,
+            high=facts.high,
+            spacing=facts.spacing,
+            space=facts.space,
+            pad=facts.pad,
+            classes=facts.classes if self.labels is not None else (),
+        )
+        if self.labels is None or not facts.classes:
+            same.labels = None
+            return same
+        strange = sorted(set(mine.classes) - set(facts.classes))
+        if strange:
+            raise DataError(f"the class '{strange[0]}' is unknown to the run", where=mine.source)
+        number = np.array([facts.classes.index(name) for name in mine.classes], dtype=np.int64)
+        same.labels = number[self.labels]
+        return same
+
     def padded_to(self, multiple: int) -> Dataset:
         """The same examples with their border repeated outwards until each axis is a multiple."""
         facts = self.facts.padded_to(multiple)

@@ -237,7 +237,9 @@ def _own_header(data: bytes) -> Header | None:
         raise Unreadable(_too_large(height, width))
     if orientation in (5, 6, 7, 8):
         height, width = width, height
-    mode = f"{channels} channels {kind}"
+    depth = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}[kind]
+    words = {(1, True): "gray with transparency", (3, False): "RGB", (3, True): "RGB with transparency"}
+    mode = f"{words.get((channels - alpha, alpha), f'{channels}-channel')} {depth}"
     format_ = "TIFF" if found is None else "PNG"
     return Header(format_, mode, height, width, channels - alpha, kind, alpha, orientation, frames)
 

@@ -71,6 +71,13 @@ class Facts:
         return tuple(n - a - b for n, (a, b) in zip(self.space, self.pad, strict=True))
 
     @property
+    def words(self) -> str:
+        """Shape and depth in words: 28 x 28, 1 channel, 8-bit."""
+        depth = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}[self.kind]
+        size = " x ".join(map(str, self.size)) or "points"
+        return f"{size}, {self.channels} channel{'s' if self.channels > 1 else ''}, {depth}"
+
+    @property
     def middle(self) -> float:
         """m, the stored value that maps to 0."""
         return (self.low + self.high) / 2

@@ -53,8 +53,11 @@ def _left_out_note(left_out: list[str]) -> tuple[str, ...]:
 class Folder(Labelled):
     """The pictures below a folder, in natural order of their paths."""
 
-    def __init__(self, root: Path, labels: str | None = None) -> None:
+    def __init__(self, root: Path, labels: str | None = None, only: str | None = None) -> None:
         self.root = root
+        if only is not None:
+            super().__init__(str(root / only), [only], Rows(), None)
+            return
         files = sorted(_walk(root), key=natural)
         names = [f for f in files if is_picture(f)]
         if not names:

@@ -116,10 +116,11 @@ def _decoded(
         if result.error is not None:
             survey.bad.append((name, result.error))
         else:
-            remark_conversions(survey, name, Header(**result.said["header"]), plan)
+            header = Header(**result.said["header"])
+            remark_conversions(survey, name, header, plan)
             if result.said["low"] == result.said["high"]:
                 survey.remark("constant: every pixel is the same", name)
-            if result.said["gray"]:
+            if result.said["gray"] and header.colours == 3:
                 survey.remark("gray stored as RGB", name)
             yield result
         if i % 64 == 0 or i == total:

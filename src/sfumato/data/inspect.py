@@ -14,9 +14,6 @@ import numpy as np
 
 from .dataset import Dataset
 from .ingest import Progress
-from .loader import Loader
-from .pictures import write_sheet
-from .pixels import from_model
 from .sources import open_data
 from .survey import EXAMPLES, Survey
 
@@ -62,7 +59,7 @@ class Report:
         levels = "" if self.levels is None else f", {self.levels:,} levels"
         out = [f"{self.source}: {used} (range {self.low:g} ... {self.high:g}{levels})"]
         if self.modes:
-            out.append("Files: " + _tally(self.modes))
+            out.append("Files: " + _tally({_MODES.get(m, m): n for m, n in self.modes.items()}))
         if len(self.sizes) > 1:
             out.append("Sizes (height x width): " + _tally(self.sizes))
         out.append(f"Pipeline: {self.pipeline}")
@@ -74,7 +71,7 @@ class Report:
             out += [f"    ... and {len(self.bad) - FEW:,} more"] if len(self.bad) > FEW else []
         if self.duplicates:
             shown = "; ".join(" = ".join(group) for group in self.duplicate_names[:3])
-            out.append(f"{self.duplicates:,} exact copies of other examples, e.g. {shown}")
+            out.append(f"Exact copies of other examples: {self.duplicates:,}, e.g. {shown}")
         if self.classes:
             out.append(f"{len(self.classes)} classes: " + _tally(self.classes))
         out += self.notes
@@ -83,6 +80,19 @@ class Report:
         )
         out.append(f"Memory: {sizes}. {self.held_out:,} examples are held out for judging.")
         return out + [f"Advice: {advice}" for advice in self.advice]
+
+
+_MODES = {
+    "1": "black-and-white",
+    "L": "gray",
+    "LA": "gray with transparency",
+    "P": "palette",
+    "RGBA": "RGB with transparency",
+    "I;16": "gray 16-bit",
+    "I;16B": "gray 16-bit",
+    "I": "gray 32-bit",
+    "F": "gray float",
+}
 
 
 def _tally(counts: dict[str, int]) -> str:
@@ -203,11 +213,3 @@ def _advice(report: Report) -> list[str]:
     if "with transparency" in report.odd_counts and "on white" in report.pipeline:
         out.append("Transparency was laid on white; --alpha keep, black or drop are the other choices.")
     return out
-
-
-def preview(data: Dataset, path: str | Path, count: int = 64) -> Path:
-    """A PNG of the first examples training will see, made from the very tensors, border included."""
-    if not data.facts.space:
-        count = min(len(data), 5_000)
-    x = data.batch(Loader(data).at(0, min(count, len(data))).unique()).x
-    return write_sheet(from_model(x, replace(data.facts, pad=())), data.facts, path)

@@ -41,6 +41,8 @@ class Options:
     channels: int | None = None  # 1 gray or 3 colours; transparency comes on top with Alpha.KEEP
     layout: str | None = None  # axes of an array by letter, e.g. NHWC
     labels: str | None = None  # a CSV file,label[,numbers]
+    kind: str | None = None  # depth of an earlier data set that this one must match
+    transparency: bool = False  # a channel for it even if no file has any, to match an earlier data set
     quarantine: bool = False  # go on although more than 5 % of the files are bad
 
     def to_json(self) -> dict[str, Any]:
@@ -63,8 +65,8 @@ def options(
     """Options from what was typed: size 64 (a square), "48x64" (height x width) or a pair; else words."""
     if channels not in (None, 1, 3):
         raise UsageError(f"channels is 1 (gray) or 3 (colour), not {channels}")
-    words = _word(Fit, fit, "fit"), _word(Alpha, alpha, "alpha")
-    return Options(_size(size), *words, channels, layout, labels, quarantine)
+    fits, alphas = _word(Fit, fit, "fit"), _word(Alpha, alpha, "alpha")
+    return Options(_size(size), fits, alphas, channels, layout, labels, quarantine=quarantine)
 
 
 def _size(value: int | str | tuple[int, int] | None) -> tuple[int, int] | None:

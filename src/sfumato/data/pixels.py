@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .facts import Facts
-from .pictures import viewable, write_image
-
-__all__ = ["from_model", "to_model", "viewable", "write_image"]
 
 Array = NDArray[Any]
 
@@ -43,6 +40,17 @@ def from_model(x: Tensor, facts: Facts) -> Array:
     v = torch.nan_to_num(v, nan=facts.low).sub_(facts.low).div_(facts.spacing).round_()
     v = v.mul_(facts.spacing).add_(facts.low).clamp_(facts.low, facts.high)
     return v.numpy().astype(facts.kind)
+
+
+def viewable(stored: Array, facts: Facts) -> NDArray[np.uint8]:
+    """Stored values as eight bits for a screen: as they are, or low ... high spread over 0 ... 255.
+
+    A matter of looking only; never used for training.
+    """
+    if facts.kind == "uint8":
+        return stored.astype(np.uint8)
+    share = (np.nan_to_num(stored.astype(np.float64), nan=facts.low) - facts.low) / (facts.high - facts.low)
+    return np.round(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def _unpad(x: Tensor, facts: Facts) -> Tensor:

@@ -8,6 +8,7 @@ hub:owner/name                      fetched, only because it was typed
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..core.errors import DataError, UsageError, did_you_mean
 from .arrays import open_arrays
 from .builtin import digits, swiss_roll
 from .dataset import Dataset
+from .facts import Facts
+from .folder import Folder
 from .ingest import Progress, Source, ingest
 from .listing import is_picture
 from .options import Options, options
@@ -30,20 +33,41 @@ def open_data(data: str | Path, *, progress: Progress | None = None, **choices: 
     progress(stage, done, total) is called. Raises DataError (nothing usable), RefusedError (hostile or
     damaged) or UsageError.
     """
+    return _open(str(data), options(**choices), progress)
+
+
+def open_like(data: str | Path, facts: Facts, *, progress: Progress | None = None, **choices: Any) -> Dataset:
+    """Further data (held out, or one picture) in the size, channels, depth, range and classes of a run.
+
+    choices are those the run was trained with. DataError where the data cannot be made to fit.
+    """
     chosen = options(**choices)
+    if len(facts.size) == 2:
+        colours = facts.channels - facts.alpha
+        chosen = replace(
+            chosen,
+            size=(facts.size[0], facts.size[1]),
+            channels=colours if colours in (1, 3) else None,
+            kind=facts.kind,
+            transparency=facts.alpha,
+        )
     name = str(data)
+    return _open(name, Options() if name in BUILTIN else chosen, progress, single=True).seen_as(facts)
+
+
+def _open(name: str, chosen: Options, progress: Progress | None, single: bool = False) -> Dataset:
     if name in BUILTIN:
-        if chosen != Options():
+        if chosen != Options(quarantine=chosen.quarantine):
             raise UsageError(f"'{name}' is built in and takes no options")
         return BUILTIN[name]()
     if not name.startswith("hub:"):
         path = Path(name).expanduser()
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
             return open_arrays(path, chosen)
-    return ingest(find_source(name, chosen.labels), chosen, progress)
+    return ingest(find_source(name, chosen.labels, single), chosen, progress)
 
 
-def find_source(data: str, labels: str | None = None) -> Source:
+def find_source(data: str, labels: str | None = None, single: bool = False) -> Source:
     """The source of pictures behind a path or a hub: address, without decoding anything."""
     if data.startswith("hub:"):
         from .hub import open_hub
@@ -51,8 +75,6 @@ def find_source(data: str, labels: str | None = None) -> Source:
         return open_hub(data.removeprefix("hub:"))
     path = Path(data).expanduser()
     if path.is_dir():
-        from .folder import Folder
-
         shards = _parquet_shards(path)
         if not shards:
             return Folder(path, labels)
@@ -69,6 +91,8 @@ def find_source(data: str, labels: str | None = None) -> Source:
 
         return Archive(path, labels)
     if is_picture(path.name):
+        if single:
+            return Folder(path.parent, only=path.name)
         raise DataError(
             "this is one picture; a model needs many", where=path, remedy=f"Give the folder: {path.parent}"
         )

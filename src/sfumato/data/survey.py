@@ -92,12 +92,12 @@ def make_plan(headers: list[Header], options: Options) -> Plan:
     kind = max(kinds, key=lambda k: (kinds[k], width[k]))
     colours = Counter(h.colours for h in headers)
     return Plan(
-        kind=kind,
+        kind=options.kind or kind,
         colours=options.channels or max(colours, key=lambda c: (colours[c], c)),
         size=options.size or _size([(h.height, h.width) for h in headers]),
         fit=options.fit,
         alpha=options.alpha,
-        keeps_alpha=options.alpha is Alpha.KEEP and any(h.alpha for h in headers),
+        keeps_alpha=options.transparency or (options.alpha is Alpha.KEEP and any(h.alpha for h in headers)),
     )
 
 
@@ -123,9 +123,13 @@ def remark_conversions(survey: Survey, name: str, header: Header, plan: Plan) ->
     if header.kind != plan.kind:
         bits = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}
         survey.remark(f"{bits[header.kind]} converted to {bits[plan.kind]}", name)
-    ratio = max(plan.size[0] / header.height, plan.size[1] / header.width)
-    if ratio > 2:
+    down, across = plan.size[0] / header.height, plan.size[1] / header.width
+    if max(down, across) > 2:
         survey.remark("tiny, enlarged more than twice", name)
+    if max(down, across) < 1 / 16:
+        survey.remark("huge, reduced more than 16 times", name)
+    if plan.fit is Fit.CROP and min(down, across) < 0.75 * max(down, across):
+        survey.remark("of another shape, more than a quarter is cut off", name)
 
 
 def pipeline(plan: Plan, survey: Survey, high: float, low: float) -> str:
