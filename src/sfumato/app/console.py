@@ -16,12 +16,12 @@ import typer
 class Console:
     """Says sentences and answers with a result."""
 
-    def __init__(self, as_json: bool = False) -> None:
-        self.as_json = as_json
+    def __init__(self, as_json: bool = False, silent: bool = False) -> None:
+        self.as_json, self.silent = as_json, silent
 
     def say(self, *sentences: str) -> None:
         """Print sentences, one a line."""
-        for sentence in sentences:
+        for sentence in () if self.silent else sentences:
             typer.echo(sentence, err=self.as_json)
 
     def answer(self, result: Mapping[str, Any], lines: Iterable[str] = ()) -> None:

@@ -50,6 +50,8 @@ def command(
         temperature=temperature,
         batch=batch,
     )
-    written = write_samples(opened, images, out, seed=seed)
+    plan = opened.describe_plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature)
+    told = {"seed": seed, "class": class_name, "plan": plan}
+    written = write_samples(opened, images, out, told)
     console.answer(written, [f"{count} images in {written['folder']}, the grid in {written['grid']}"])
     console.next(f"sfumato evaluate {run}", f"sfumato interpolate {run}")

@@ -1,0 +1,22 @@
+"""The command `sfumato`: run a verb, and turn whatever goes wrong into one clear message and an exit code.
+
+    0 ok   1 a bug of ours   2 usage   3 data   4 file refused   5 storage   6 diverged
+    7 worker or rank   8 busy   9 memory   130 interrupted   143 terminated
+
+No traceback unless --debug is given; a bug (code 1) alone prints one, and says where it was written.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the console script and of `python -m sfumato`."""
+    from .app.cli import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

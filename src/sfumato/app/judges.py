@@ -1,0 +1,96 @@
+"""Who judges: the features to compare by, and where their values on real images are kept."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import nn
+
+from ..core.errors import UsageError
+from ..data.dataset import Dataset
+from ..evaluation.features import ClassifierFeatures, Features, Standardised
+from ..evaluation.inception import InceptionFeatures, find_weights
+from ..evaluation.statistics import ImageStatistics
+from ..evaluation.store import Shelf
+from ..models.classifier import Classifier
+from ..training.storage import Disk
+from .run import Run, batches, describe_shape, open_run
+
+
+@final
+class FolderShelf(Shelf):
+    """Features of real images in a folder, one file each; a file that does not read is computed again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.disk = folder, Disk()
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes, if they are there."""
+        path = self.folder / name
+        return path.read_bytes() if path.is_file() else None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Keep the bytes, whole or not at all."""
+        self.disk.make(self.folder)
+        self.disk.replace(self.folder / name, data)
+
+
+def find_judge(run: Run, path: Path | None) -> Run | None:
+    """The classifier run asked for, else one beside this run that was trained on the same data."""
+    if path is not None:
+        judge = open_run(path, device=str(run.device))
+        if not isinstance(judge.model, Classifier):
+            raise UsageError(
+                f"{path} is no classifier", remedy=f"Train one: sfumato train classifier {run.about['data']}"
+            )
+        if judge.facts.shape != run.facts.shape:
+            raise UsageError(
+                f"the judge sees {describe_shape(judge.facts)}, the run makes {describe_shape(run.facts)}",
+                where=path,
+            )
+        return judge
+    for folder in sorted(run.path.resolve().parent.glob("*/run.json")):
+        about = run.folder.__class__(folder.parent).read("run.json")
+        same = about.get("fingerprint") == run.about["fingerprint"]
+        if about.get("recipe") == "classifier" and same and about.get("stages_done"):
+            return open_run(folder.parent, device=str(run.device))
+    return None
+
+
+def judges(run: Run, judge: Run | None, train: Dataset) -> tuple[list[Features], nn.Module | None]:
+    """The features to compare by, most telling first, and the classifier if there is one."""
+    found: list[Features] = []
+    if judge is not None:
+        probe = train.batch([0], run.device).x
+        found.append(ClassifierFeatures(judge.model, probe))
+    if len(run.facts.space) == 2 and run.facts.channels in (1, 3) and find_weights() is not None:
+        found.append(InceptionFeatures())
+    statistics = ImageStatistics(run.facts.channels, run.facts.space)
+    count = min(len(train), 2048)
+    found.append(Standardised.on(statistics, (b.x for b in batches(train, count, torch.device("cpu")))))
+    return found, None if judge is None else judge.model
+
+
+def hardware(device: torch.device) -> str:
+    """The machine in a few words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return (
+        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    )
+
+
+def commit() -> str:
+    """The commit of the source tree this runs from, or "" outside one."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,104 @@
+"""What is drawn while a model trains: the same seeds again and again, from step 0 on.
+
+A probe writes samples/STAGE-SEEN.png: in the first third of a stage the averaged weights' images beside
+the raw ones (until the average has forgotten the initial weights the two differ), later the averaged
+alone. It also measures the images' channel means against the data's, and says so in words when they
+leave the data's spread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..data.dataset import Dataset
+from ..data.facts import Facts
+from ..models.generator import Generator
+from ..models.given import Given, seeds_of
+from ..models.trace import LatentVariableModel
+from ..report import grid
+from ..training import watch
+from ..training.probes import Finding, Moment, Probe
+
+COUNT = 24  # images of a look: enough to see variety, few enough to cost seconds
+STEPS = 20  # at most, whatever the recipe's plan is
+
+
+def generator_at(model: nn.Module, path: str) -> Generator | None:
+    """The innermost generator that holds the module at a path; None in a model that makes no images."""
+    parts = path.split(".") if path else []
+    for end in range(len(parts), -1, -1):
+        found = model.get_submodule(".".join(parts[:end]))
+        if isinstance(found, Generator):
+            return found
+    return None
+
+
+class SampleGrid(Probe):
+    """Fixed-seed samples of the stage's generator, as it stands."""
+
+    def __init__(self, facts: Facts, seed: int = 0) -> None:
+        self.facts, self.seed = facts, seed
+
+    def look(self, moment: Moment) -> Finding:
+        """Draw, write, and measure the tint."""
+        generator = generator_at(moment.model, moment.on)
+        if generator is None:
+            return Finding()
+        with moment.averaged():
+            averaged = self.draw(generator)
+        picture = grid.grid(averaged, self.facts)
+        if moment.seen <= moment.target / 3:
+            moment.poll()
+            raw = grid.grid(self.draw(generator), self.facts)
+            picture = grid.side_by_side([picture, raw], ["averaged weights", "raw weights"])
+        path = moment.run.samples / f"{moment.stage}-{moment.seen:010d}.png"
+        moment.run.disk.replace(path, grid.png(picture))
+        mean = averaged.flatten(2).mean((0, 2)) if averaged.ndim > 2 else averaged.mean(0)
+        numbers = {f"sample_mean_{c}": float(v) for c, v in enumerate(mean)}
+        late = moment.seen >= moment.target / 2
+        return Finding(numbers, tuple(self.remarks(averaged)) if late else ())
+
+    def draw(self, generator: Generator) -> Tensor:
+        """The same images each time, up to the weights."""
+        plan = replace(generator.plan, steps=min(generator.plan.steps, STEPS))
+        return generator.sample(
+            COUNT, plan, labels_in_turn(generator, self.facts, COUNT), seeds=seeds_of(self.seed, COUNT)
+        ).cpu()
+
+    def remarks(self, x: Tensor) -> list[str]:
+        """Sentences about constant or tinted images."""
+        means = (x.flatten(2).mean((0, 2)) if x.ndim > 2 else x.mean(0)).tolist()
+        within = x.flatten(1).std(1).tolist() if x[0].numel() > 1 else []
+        between = float(x.flatten(1).std(0).mean())
+        tint = watch.tint(means, self.facts.mean, self.facts.std) if self.facts.mean else []
+        return [*watch.constant(within, between), *tint]
+
+
+class ReconstructionGrid(Probe):
+    """Held-out images over their reconstructions, while an autoencoder trains."""
+
+    def __init__(self, facts: Facts, held_out: Dataset, count: int = 16) -> None:
+        self.facts, self.x = facts, held_out.batch(range(min(count, len(held_out)))).x
+
+    def look(self, moment: Moment) -> Finding:
+        """Encode to the posterior mean, decode, write both rows."""
+        generator = generator_at(moment.model, moment.on)
+        if generator is None or not isinstance(generator.codec, LatentVariableModel) or not len(self.x):
+            return Finding()
+        with moment.averaged(), torch.inference_mode():
+            x = self.x.to(generator.density.device)
+            again = generator.codec.decode(generator.codec.encode(x)).cpu()
+        if self.facts.space:
+            path = moment.run.samples / f"{moment.stage}-reconstruction-{moment.seen:010d}.png"
+            moment.run.disk.replace(path, grid.png(grid.over(self.x, again, self.facts)))
+        return Finding({"reconstruction_mse": float((again - self.x).square().mean())})
+
+
+def labels_in_turn(generator: Generator, facts: Facts, count: int) -> Given:
+    """Every class in turn, where the generator knows classes."""
+    if "label" not in generator.slots or not facts.classes:
+        return Given()
+    return Given(label=torch.arange(count) % len(facts.classes))

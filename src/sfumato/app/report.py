@@ -1,0 +1,172 @@
+"""report.html from a run folder: what was trained on what, how it went, what it draws, how good it is."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..core.errors import RefusedError
+from ..evaluation.protocol import Metric
+from ..report.html import run_page
+from ..report.summary import Curves, Picture, Remark, Rows, RunSummary, Series, Step
+from ..training.storage import JSON_LIMIT, from_json, read_regular
+from .progress import duration
+from .run import Run, describe_shape
+
+EVALUATION = "evaluation.json"
+PICTURES = {
+    "final": ("Samples", "From the checkpoint as it is on disk."),
+    "neighbours": ("Nearest training images", "Samples over the training image most like each of them."),
+    "reconstruct": ("Reconstructions", ""),
+    "interpolate": ("Interpolations", ""),
+    "traverse": ("Traversals", "One latent at a time, the most informative first."),
+}
+
+
+def read_metrics(folder: Path) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+    """The metrics and findings of the last evaluation; none before the first."""
+    path = folder / EVALUATION
+    if not path.exists():
+        return (), ()
+    value = from_json(read_regular(path, JSON_LIMIT), path)
+    if not isinstance(value, dict) or not isinstance(value.get("metrics"), list):
+        raise RefusedError("no evaluation of ours", where=path, remedy="Run `sfumato evaluate` again.")
+    return tuple(Metric.from_json(m) for m in value["metrics"]), tuple(map(str, value.get("notes", [])))
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html; its path."""
+    path = run.path / "report.html"
+    run.folder.disk.replace(path, run_page(summarise(run)).encode())
+    return path
+
+
+def summarise(run: Run) -> RunSummary:
+    """Everything the report shows, read from the folder."""
+    records = run.folder.history()
+    metrics, notes = read_metrics(run.path)
+    told = [str(text) for text in run.about.get("notes", [])]
+    return RunSummary(
+        name=run.path.name,
+        lead=lead(run),
+        facts=facts(run),
+        film=film(run.path / "samples", [s.name for s in run.recipe.stages]),
+        pictures=pictures(run.path / "samples"),
+        curves=curves(records),
+        metrics=metrics,
+        remarks=(*(Remark(t, warning=True) for t in told), *(Remark(t) for t in notes)),
+        steps=tuple(Step(c, "") for c in run.next_commands()),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def lead(run: Run) -> str:
+    """One sentence: what was trained on what, for how long."""
+    parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
+    return (
+        f"{run.about['recipe']} with {parameters:.2f} M parameters, trained on {run.facts.count:,} "
+        f"examples of {run.about['data']} ({describe_shape(run.facts)}) "
+        f"for {duration(3600 * run.weights.hours)}."
+    )
+
+
+def facts(run: Run) -> tuple[Rows, ...]:
+    """Tables of the data, the training and the software."""
+    f, a = run.facts, run.about
+    data = [
+        ("source", a["data"]),
+        ("training examples", f"{f.count:,}"),
+        ("example", describe_shape(f)),
+        ("classes", ", ".join(f.classes) or "none"),
+        ("preprocessing", f.pipeline or "none"),
+        ("held out", a["test"] or (f"{a['held_out']:.0%}" if a["held_out"] else "a tenth")),
+        ("fingerprint", a["fingerprint"]),
+    ]
+    training = [
+        ("recipe", a["recipe"]),
+        ("changed", ", ".join(f"{k} = {v}" for k, v in a["settings"].items()) or "nothing"),
+        ("stages", ", ".join(s.name for s in run.recipe.stages)),
+        ("examples seen", f"{run.weights.seen:,}"),
+        ("time", duration(3600 * run.weights.hours)),
+        ("budget", ", ".join(f"{v} {k}" for k, v in a["budget"].items())),
+        ("seed", str(a["seed"])),
+        ("command", a["command"]),
+    ]
+    software = [("sfumato", a["version"]), ("torch", a["torch"]), ("python", a["python"])]
+    return (Rows("Data", tuple(data)), Rows("Training", tuple(training)), Rows("Software", tuple(software)))
+
+
+def film(folder: Path, stages: Sequence[str]) -> tuple[Picture, ...]:
+    """The fixed-seed grids, stage after stage, by examples seen."""
+    found = []
+    for stage in stages:
+        for path in sorted(folder.glob(f"{stage}-[0-9]*.png")):
+            seen = path.stem.removeprefix(f"{stage}-")
+            if seen.isdigit():
+                found.append(Picture(opened(path), f"{stage} at {int(seen):,}"))
+    return tuple(found)
+
+
+def pictures(folder: Path) -> tuple[Picture, ...]:
+    """The pictures the verbs have drawn so far."""
+    return tuple(
+        Picture(opened(folder / f"{name}.png"), title, caption)
+        for name, (title, caption) in PICTURES.items()
+        if (folder / f"{name}.png").exists()
+    )
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture of ours, in memory."""
+    picture = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG",))
+    picture.load()
+    return picture
+
+
+def curves(records: Sequence[dict[str, Any]]) -> tuple[Curves, ...]:
+    """Loss terms, held-out losses and the EMA's distance over examples, one set for each stage."""
+    made: list[Curves] = []
+    for stage in dict.fromkeys(str(r["stage"]) for r in records):
+        rows = [r for r in records if r["stage"] == stage]
+        steps = [r for r in rows if r["kind"] == "step"]
+        judged = [r for r in rows if r["kind"] == "held_out"]
+        made += drawn(f"{stage}: training", "per example", steps, leave=("rate", "lag"))
+        made += drawn(f"{stage}: held-out examples", "per example", judged)
+        made += drawn(f"{stage}: |EMA - raw| / |raw|", "relative", steps, only=("lag",))
+    return tuple(made)
+
+
+def drawn(
+    title: str,
+    y: str,
+    rows: Sequence[dict[str, Any]],
+    *,
+    leave: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> list[Curves]:
+    """The numbers of records as lines over the examples seen; nothing for fewer than two points."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            counts = isinstance(value, (int, float)) and name not in ("seen", *leave)
+            if counts and (not only or name in only):
+                points[name].append((row["seen"], value))
+    lines = tuple(
+        Series(name, [x for x, _ in line], [v for _, v in line])
+        for name, line in sorted(points.items())
+        if len(line) > 1
+    )
+    return [Curves(title, "examples seen", y, lines)] if lines else []
+
+
+def evaluation_json(metrics: Sequence[Metric], notes: Sequence[str]) -> bytes:
+    """The bytes of evaluation.json."""
+    value = {"metrics": [m.to_json() for m in metrics], "notes": list(notes)}
+    return json.dumps(value, indent=1, allow_nan=False).encode()

@@ -1,0 +1,318 @@
+"""A trained run, opened: the Python mirror of the command line.
+
+    run = sfumato.open("runs/demo")
+    run.sample(64, seed=0)            (64, 8, 8) or (64, H, W, C), in the depth of the training data
+    run.reconstruct("photos/")        rows of originals, first-stage and final reconstructions
+    run.interpolate(9, between="z")   the path from one sample to another
+    run.traverse(8)                   the most informative latents, one at a time
+
+The folder is the only argument: it knows its architecture, preprocessing, data range and classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..core.errors import RefusedError, UsageError, did_you_mean
+from ..core.lazy import build, load
+from ..core.noise import Noise, seed_of
+from ..data.dataset import Batch, Dataset, Split
+from ..data.facts import Facts
+from ..data.pixels import from_model, to_model
+from ..models.density import Plan
+from ..models.generator import Generator
+from ..models.given import Given, seeds_of
+from ..models.interpolate import slerp
+from ..models.reconstruction import Reconstruction
+from ..models.trace import LatentVariableModel
+from ..training.rundir import RunDir
+from .catalog import CATALOG
+from .datasets import open_source
+from .names import changed, plan_line
+from .weights import Weights, read_weights
+
+Images = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Rows of images (n, ...) by name, and the mean squared error of the last row in model units."""
+
+    rows: dict[str, Images]
+    mse: float
+
+
+@dataclass(frozen=True)
+class Traversals:
+    """Rows of images by name, and (latent, KL in nats), both by falling KL."""
+
+    rows: dict[str, Images]
+    kl: tuple[tuple[int, float], ...]
+
+
+def as_images(stored: Images) -> Images:
+    """(n, C, *size) as files keep it: channels last, a single channel left out."""
+    last = np.moveaxis(stored, 1, -1)
+    return last[..., 0] if last.shape[-1] == 1 and last.ndim > 2 else last
+
+
+def best_device(device: str | None) -> torch.device:
+    """The device asked for, else the best present; a clear word if it is not there."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{device}' is not here", remedy="Try --device cpu.") from error
+    return chosen
+
+
+class Run:
+    """A run folder with its model in memory; see the module for what it does."""
+
+    def __init__(self, path: Path, device: str | None = None) -> None:
+        self.path, self.folder = path, RunDir(path)
+        self.about: dict[str, Any] = self.folder.read("run.json")
+        self.facts = Facts.from_json(self.folder.read("data.json"))
+        self.recipe = build(load(self.folder.read("recipe.json"), CATALOG))
+        self.device = best_device(device)
+        self.weights: Weights = read_weights(self.folder, self.recipe)
+        self.model: nn.Module = self.recipe.model.to(self.device).eval()
+
+    # -------------------------------------------------------------------------------- what it is
+
+    @property
+    def generator(self) -> Generator:
+        """The model as something that can be sampled."""
+        if not isinstance(self.model, Generator):
+            raise UsageError(
+                f"{self.path} holds a {self.about['recipe']}, which makes no images",
+                where=self.path,
+                remedy=f"Judge another run by it: sfumato evaluate RUN --judge {self.path}",
+            )
+        return self.model
+
+    def plan(self, **asked: Any) -> Plan:
+        """The recipe's plan with what was asked for (steps, solver, guidance, temperature)."""
+        return changed(self.generator.plan, **asked)
+
+    def latent(self) -> tuple[Generator, LatentVariableModel]:
+        """The generator that owns a small latent z, and its model."""
+        here = self.generator
+        first = here.conditioner.first if isinstance(here.conditioner, Reconstruction) else here
+        if not isinstance(first.codec, LatentVariableModel):
+            raise UsageError(
+                f"{self.path} has no small latent z", remedy="Use a vae or a diffusevae run for this."
+            )
+        return first, first.codec
+
+    @cached_property
+    def data(self) -> Split:
+        """The training and held-out parts the run was made with; the data must still be the same."""
+        data = open_source(self.about["data"], self.about.get("options", {}))
+        if data.fingerprint != self.about["fingerprint"]:
+            raise RefusedError(
+                "the data have changed since this run was trained",
+                where=self.about["data"],
+                remedy="Put the old data back, or give held-out images with --test.",
+            )
+        if self.about.get("test"):
+            return Split(data, self.fitting(self.about["test"]))
+        return data.split(self.about.get("held_out"))
+
+    def fitting(self, source: str) -> Dataset:
+        """Other data, seen as this run sees its own; refused where they cannot be."""
+        data = open_source(source, self.about.get("options", {}))
+        mine, theirs = self.facts, data.facts
+        if (theirs.channels, theirs.size) != (mine.channels, mine.size) or theirs.kind != mine.kind:
+            raise UsageError(
+                f"the run was trained on {describe_shape(mine)} and these are {describe_shape(theirs)}",
+                where=source,
+                remedy="Give images of the same size, channels and depth.",
+            )
+        return data.with_facts(
+            low=mine.low, high=mine.high, spacing=mine.spacing, space=mine.space, pad=mine.pad
+        )
+
+    # -------------------------------------------------------------------------------- images
+
+    def images(self, x: Tensor) -> Images:
+        """Model values (n, C, *space) as images in the depth of the training data."""
+        return as_images(from_model(x, self.facts))
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Model values as they come back from files of the data's depth."""
+        return to_model(from_model(x, self.facts), self.facts)
+
+    def sample(
+        self,
+        count: int = 64,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        solver: str | None = None,
+        class_name: str | None = None,
+        guidance: float | None = None,
+        temperature: float | None = None,
+        batch: int = 64,
+    ) -> Images:
+        """`count` images; image k depends on (seed, k) and on nothing else."""
+        plan = self.plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature)
+        given = self.given(count, class_name, seed)
+        return self.images(
+            self.generator.sample(count, plan, given, seeds=seeds_of(seed, count), batch=batch)
+        )
+
+    def given(self, count: int, class_name: str | None, seed: int = 0) -> Given:
+        """The class asked for, as labels."""
+        if class_name is None:
+            return Given()
+        if "label" not in self.generator.slots:
+            raise UsageError(
+                f"{self.path} knows no classes",
+                remedy="Train with --set conditional=true on data with classes.",
+            )
+        if class_name not in self.facts.classes:
+            raise UsageError(f"no class '{class_name}'", remedy=did_you_mean(class_name, self.facts.classes))
+        return Given(label=torch.full((count,), self.facts.classes.index(class_name)))
+
+    def reconstruct(
+        self, data: str | None = None, count: int = 16, *, seed: int = 0, **asked: Any
+    ) -> Reconstructions:
+        """Held-out images (or those of `data`), the first stage's image of them, and the final one."""
+        source = self.data.held_out if data is None else self.fitting(data)
+        count = min(count, len(source))
+        x = source.batch(range(count)).x.to(self.device)
+        first, _ = self.latent()
+        rows = {"original": self.images(x)}
+        z = self.generator.encode(x)
+        coarse = first.sample(count, given=z, seeds=seeds_of(seed, count))
+        final = coarse
+        if first is self.generator:
+            rows["reconstruction"] = self.images(coarse)
+        else:
+            final = self.generator.sample(count, self.plan(**asked), z, seeds=seeds_of(seed, count))
+            rows |= {"vae": self.images(coarse), "refined": self.images(final)}
+        return Reconstructions(rows, float((final - x).square().mean()))
+
+    def interpolate(
+        self, count: int = 9, *, between: str = "all", seed: int = 0, to_seed: int = 1, **asked: Any
+    ) -> dict[str, Images]:
+        """Paths from the sample of one seed to that of another: in z, in x_T, and in everything at once."""
+        generator, plan = self.generator, self.plan(**asked)
+        ends = [generator.draw(seeds_of(s, 1), plan) for s in (seed, to_seed)]
+        slots = sorted({"z", "x_T"} & ends[0].names)
+        if between not in (*slots, "all"):
+            raise UsageError(
+                f"nothing called '{between}' to interpolate", remedy=f"Here: {', '.join(slots)}, all."
+            )
+        moved = (
+            [[s] for s in slots] + ([slots] if len(slots) > 1 else []) if between == "all" else [[between]]
+        )
+        rows = {}
+        for names in moved:
+            path = {name: _path(getattr(ends[0], name), getattr(ends[1], name), count) for name in names}
+            start = {
+                n: getattr(ends[0], n).expand(count, *getattr(ends[0], n).shape[1:]) for n in ends[0].names
+            }
+            x = generator.sample(count, plan, Given(**(start | path)), seeds=seeds_of(seed, 1) * count)
+            rows[" and ".join(names)] = self.images(x)
+        return rows
+
+    def traverse(
+        self, latents: int = 8, count: int = 9, *, reach: float = 2.5, seed: int = 0, **asked: Any
+    ) -> Traversals:
+        """One latent at a time from -reach to +reach around a sample's z, largest KL first."""
+        _, vae = self.latent()
+        kl = self.kl_per_unit(vae)
+        order = sorted(range(len(kl)), key=lambda i: -kl[i])[:latents]
+        plan = self.plan(**asked)
+        here = self.generator.draw(seeds_of(seed, 1), plan)
+        assert here.z is not None
+        rows = {}
+        for unit in order:
+            z = here.z.repeat(count, 1)
+            z[:, unit] = torch.linspace(-reach, reach, count, device=z.device, dtype=z.dtype)
+            others = {
+                n: getattr(here, n).expand(count, *getattr(here, n).shape[1:]) for n in here.names - {"z"}
+            }
+            x = self.generator.sample(count, plan, Given(z=z, **others), seeds=seeds_of(seed, 1) * count)
+            rows[f"z[{unit}]  {kl[unit]:.2f} nats"] = self.images(x)
+        return Traversals(rows, tuple((i, kl[i]) for i in order))
+
+    def kl_per_unit(self, vae: LatentVariableModel, most: int = 2048) -> list[float]:
+        """KL of each latent in nats, the mean over held-out images."""
+        part = self.data.held_out
+        total: Tensor | float = 0.0
+        seen = 0
+        with torch.inference_mode():
+            for batch in batches(part, min(most, len(part)), self.device):
+                noise = Noise([seed_of("traverse", seen)], rows=len(batch), device=self.device)
+                latent = vae.trace(batch.x, noise=noise).latents[0]
+                total = total + latent.kl_per_unit().sum(0)
+                seen += len(batch)
+        assert isinstance(total, Tensor)
+        return [float(v) for v in total / seen]
+
+    # -------------------------------------------------------------------------------- in words
+
+    def summary(self) -> dict[str, Any]:
+        """What the run is, for --json."""
+        return {
+            "run": str(self.path),
+            "recipe": self.about["recipe"],
+            "data": self.about["data"],
+            "stages": list(self.weights.stages),
+            "examples": self.weights.seen,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+        }
+
+    def next_commands(self) -> list[str]:
+        """What to type next."""
+        if not isinstance(self.model, Generator):
+            return [f"sfumato evaluate RUN --judge {self.path}"]
+        return [f"sfumato sample {self.path} -n 64", f"sfumato evaluate {self.path}"]
+
+    def evaluate(self, **asked: Any) -> Any:
+        """Judge the samples; see `sfumato evaluate --help`."""
+        from .evaluate import evaluate
+
+        return evaluate(self, **asked)
+
+    def describe_plan(self, **asked: Any) -> str:
+        """The sampling plan in words."""
+        return plan_line(self.plan(**asked))
+
+
+def open_run(path: Path | str, *, device: str | None = None) -> Run:
+    """Open a run folder; RefusedError if it is none, or damaged."""
+    return Run(Path(path), device)
+
+
+def describe_shape(facts: Facts) -> str:
+    """28 x 28, 1 channel, uint8."""
+    size = " x ".join(map(str, facts.size)) or "points"
+    return f"{size}, {facts.channels} channel{'s' if facts.channels > 1 else ''}, {facts.kind}"
+
+
+def batches(part: Dataset, count: int, device: torch.device, size: int = 256) -> Iterator[Batch]:
+    """The first `count` examples of a data set, a few hundred at a time."""
+    return (part.batch(range(i, min(i + size, count)), device) for i in range(0, count, size))
+
+
+def _path(a: Tensor, b: Tensor, count: int) -> Tensor:
+    """(count, ...): the great circle from a to b."""
+    weights = np.linspace(0.0, 1.0, count).tolist()
+    return torch.cat([slerp(a, b, w) for w in weights])

@@ -1,0 +1,229 @@
+"""Training from the user's words to a finished run.
+
+    look at the data -> compose the recipe -> begin (or find) the run folder -> train every stage
+    -> open the folder as a stranger would, sample from what is on disk, compare, report
+
+The same words again find the folder, check that nothing differs, and go on where it stands.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..core.errors import RefusedError, UsageError
+from ..core.lazy import build, dump
+from ..data.dataset import Dataset, Split
+from ..data.inspect import examine
+from ..models.generator import Generator
+from ..report import grid
+from ..training.budget import Budget as TrainingBudget
+from ..training.budget import Examples, Hours
+from ..training.execution import Execution
+from ..training.rundir import RunDir
+from ..training.settings import Settings
+from ..training.trainer import Trainer
+from ..training.world import World
+from .catalog import NAMES
+from .compose import compose
+from .console import Console
+from .datasets import given_options, open_source
+from .doctor import preview_of
+from .looking import ReconstructionGrid, SampleGrid
+from .progress import listener
+from .report import write_report
+from .run import Run, best_device
+
+DEFAULT_HOURS = 0.5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the user allows: hours or examples; half an hour if neither is said."""
+
+    hours: float | None = None
+    examples: int | None = None
+
+    def build(self) -> TrainingBudget:
+        """The trainer's budget; UsageError for both at once, or for nothing."""
+        if self.hours is not None and self.examples is not None:
+            raise UsageError("--hours and --examples exclude each other", remedy="Give one of them.")
+        try:
+            if self.examples is not None:
+                return Examples(self.examples)
+            return Hours(DEFAULT_HOURS if self.hours is None else self.hours)
+        except ValueError as error:
+            raise UsageError(str(error), remedy="For example: --hours 0.5, or --examples 100000.") from None
+
+    def to_json(self) -> dict[str, float | int]:
+        """{"hours": ...} or {"examples": ...}."""
+        return {"examples": self.examples} if self.examples else {"hours": self.hours or DEFAULT_HOURS}
+
+
+def default_folder(recipe: str, data: str) -> Path:
+    """runs/DATA-RECIPE."""
+    word = re.sub(r"[^a-z0-9]+", "-", Path(data).stem.lower()).strip("-") or "data"
+    return Path("runs") / f"{word}-{recipe}"
+
+
+def execution_of(precision: str | None) -> Execution | None:
+    """The precision the user insists on; None: what pays."""
+    if precision is None:
+        return None
+    if precision not in ("fp32", "bf16"):
+        raise UsageError(f"no precision '{precision}'", remedy="Give fp32 or bf16; fp16 is never used.")
+    return Execution(bf16=precision == "bf16", channels_last=True)
+
+
+def train(
+    recipe: str,
+    data: str,
+    *,
+    out: Path | str | None = None,
+    budget: Budget = Budget(),
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str | None = None,
+    test: str | None = None,
+    held_out: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    console: Console | None = None,
+    looks: int = 10,
+) -> Run:
+    """Train RECIPE on DATA into a run folder, or go on with it; the finished run, read back from disk."""
+    console = console or Console()
+    path, plan = Path(out) if out else default_folder(recipe, data), budget.build()
+    asked = Settings(looks=looks, execution=execution_of(precision))
+    world = World(best_device(device)) if device else World.find()
+    if not world.main:
+        console = Console(as_json=True, silent=True)
+    console.say(f"Run folder: {path}")
+    whole, parts = read_data(data, test, held_out, options or {}, console)
+    facts = replace(parts.train.facts, fingerprint=whole.fingerprint)
+    tree = compose(recipe, facts, settings or {})
+    folder = RunDir(path)
+    if fresh and world.main:
+        start_again(folder, console)
+    about = {
+        "recipe": recipe,
+        "data": data,
+        "test": test,
+        "held_out": held_out,
+        "options": given_options(options or {}),
+        "fingerprint": whole.fingerprint,
+        "settings": dict(settings or {}),
+        "budget": budget.to_json(),
+        "seed": seed,
+        "command": " ".join(["sfumato", *sys.argv[1:]]),
+        "version": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "format": 1,
+    }
+    torch.manual_seed(seed)
+    recipe_built = build(tree)
+    if world.main:
+        with folder.lock():
+            new = folder.begin(dump(tree, NAMES), facts.to_json(), about)
+        if new:
+            folder.disk.replace(path / "data-preview.png", grid.png(preview_of(parts.train, seed)))
+            console.say(f"The exact tensors the model will see: {path / 'data-preview.png'}")
+        elif folder.names():
+            console.say("This run exists with the same recipe and data: going on with it.")
+    world.wait()
+    probes = (SampleGrid(facts, seed), ReconstructionGrid(facts, parts.held_out))
+    reporter = listener(console)
+    trainer = Trainer(
+        recipe_built,
+        parts.train,
+        folder,
+        budget=plan,
+        seed=seed,
+        held_out=parts.held_out,
+        probes=probes,
+        reporter=reporter,
+        world=world,
+        settings=asked,
+    )
+    try:
+        trainer.fit()
+    finally:
+        reporter.close()
+        if world.main and reporter.notes:
+            folder.tell(notes=[n.text for n in reporter.notes if n.warning])
+    if not world.main:
+        sys.exit(0)
+    return finish(Run(path, device), trainer, console)
+
+
+def read_data(
+    data: str, test: str | None, held_out: float | None, options: Mapping[str, Any], console: Console
+) -> tuple[Dataset, Split]:
+    """The data, said in words, and its training and held-out parts."""
+    whole = open_source(data, options, _decoding(console))
+    parts = whole.split(held_out)
+    if test is not None:
+        other = open_source(test, options, _decoding(console))
+        mine, theirs = whole.facts, other.facts
+        if (mine.channels, mine.size, mine.kind) != (theirs.channels, theirs.size, theirs.kind):
+            raise UsageError("the held-out data differ in size, channels or depth", where=test)
+        same = {k: getattr(mine, k) for k in ("low", "high", "spacing", "classes")}
+        parts = Split(whole, other.with_facts(**same))
+    console.say(*examine(whole).lines())
+    return whole, parts
+
+
+def _decoding(console: Console) -> Any:
+    """A line every few thousand files."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        if done == total or done % 4096 == 0:
+            console.say(f"{stage}: {done:,} of {total:,}")
+
+    return told
+
+
+def start_again(folder: RunDir, console: Console) -> None:
+    """Move what is in the folder aside; nothing is deleted."""
+    if not folder.path.exists():
+        return
+    number = next(
+        n for n in range(1, 10_000) if not folder.path.with_name(f"{folder.path.name}-old{n}").exists()
+    )
+    aside = folder.path.with_name(f"{folder.path.name}-old{number}")
+    folder.disk.guard(
+        lambda: folder.disk.call(folder.path.rename, aside), folder.path, "moving the old run aside"
+    )
+    console.say(f"The old run is kept in {aside}.")
+
+
+def finish(run: Run, trainer: Trainer, console: Console) -> Run:
+    """Sample from the folder and from memory with the same seeds; they must agree. Then the report."""
+    if isinstance(run.model, Generator) and isinstance(trainer.model, Generator):
+        seeds = list(range(4))
+        read = run.model.sample(4, seeds=seeds)
+        held = trainer.model.sample(4, seeds=seeds).to(read.device)
+        if not torch.equal(read, held):
+            raise RefusedError(
+                "the model on disk draws other images than the one in memory",
+                where=run.path,
+                remedy="This must not happen: please report it with the run folder.",
+            )
+        probe = SampleGrid(run.facts)
+        run.folder.disk.replace(
+            run.path / "samples" / "final.png", grid.png(grid.grid(probe.draw(run.model), run.facts))
+        )
+        console.say(f"Samples from the checkpoint on disk: {run.path / 'samples' / 'final.png'}")
+    page = write_report(run)
+    console.say(f"Report: {page}")
+    return run

@@ -1,0 +1,77 @@
+"""The weights of a run for whoever does not train: the newest valid checkpoint, averaged where it can be.
+
+A finished stage's weights *are* the chosen average. A stage that is still under way has raw weights and
+averages side by side; to look at it, the average it shows (the first length) is put in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from torch import nn
+
+from ..core.errors import RefusedError
+from ..training.keeper import MODEL, STATE
+from ..training.rundir import RunDir
+from ..training.stage import Recipe
+from ..training.state import Progress, unpack
+
+AVERAGES = "averages.safetensors"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights come from: stages that are done, the one under way, examples seen in all."""
+
+    stages: tuple[str, ...]
+    under_way: str
+    seen: int
+    hours: float
+    passed_over: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every stage is done."""
+        return not self.under_way
+
+
+def read_weights(folder: RunDir, recipe: Recipe) -> Weights:
+    """Load the newest valid checkpoint into the recipe's model, strictly."""
+    found = folder.newest()
+    if found is None:
+        raise RefusedError(
+            "nothing has been trained here yet",
+            where=folder.path,
+            remedy="Run the `sfumato train` command that made this folder to its first checkpoint.",
+        )
+    progress = Progress.from_bytes(found.file(STATE), found.name)
+    fill(recipe.model, found.file(MODEL), found.files.get(AVERAGES))
+    names = [stage.name for stage in recipe.stages]
+    return Weights(
+        stages=tuple(names[: progress.stage]),
+        under_way=names[progress.stage] if progress.stage < len(names) else "",
+        seen=progress.total,
+        hours=progress.elapsed / 3600,
+        passed_over=tuple(f"{name}: {why}" for name, why in dict(found.passed_over).items()),
+    )
+
+
+@torch.no_grad()
+def fill(model: nn.Module, raw: bytes, averages: bytes | None) -> None:
+    """Put the raw weights in place, and over them the first average of those that have one."""
+    state = model.state_dict()
+    for name, value in unpack(raw, state, MODEL).items():
+        state[name].copy_(value)
+    if averages is None:
+        return
+    try:
+        found = parse(averages)
+    except SafetensorError as error:
+        raise RefusedError(f"{AVERAGES} is not a safetensors file: {error}") from None
+    for name, value in found.items():
+        length, _, target = name.partition("/")
+        if length == "0" and target in state:
+            state[target].copy_(value)
