@@ -8,8 +8,8 @@ from torch import nn
 from sfumato.data.loader import Dataset
 from sfumato.objectives.objective import Judge, Loss, Objective, Phase
 from sfumato.training.budget import Examples
-from sfumato.training.execution import Execution
 from sfumato.training.events import Recorder
+from sfumato.training.execution import Execution
 from sfumato.training.rates import Cosine
 from sfumato.training.rundir import RunDir
 from sfumato.training.settings import Settings
@@ -127,11 +127,25 @@ def recipe(batch=8, **changes):
 
 def single(objective=None, batch=8, **changes):
     """One gradient stage on the whole toy."""
-    stage = Stage("only", objective or Denoise(), train="net", rate=Cosine(1e-2, warmup=16), batch=batch, **changes)
+    stage = Stage(
+        "only", objective or Denoise(), train="net", rate=Cosine(1e-2, warmup=16), batch=batch, **changes
+    )
     return Recipe(Toy(), (stage,))
 
 
-def trainer(path, made=None, *, examples=160, count=50, seed=0, disk=None, held_out=None, probes=(), budget=None, **settings):
+def trainer(
+    path,
+    made=None,
+    *,
+    examples=160,
+    count=50,
+    seed=0,
+    disk=None,
+    held_out=None,
+    probes=(),
+    budget=None,
+    **settings,
+):
     """A trainer in a run folder that has been begun, and its recorder as `.reporter`."""
     run = RunDir(path, disk)
     run.begin({"recipe": "toy"}, {"facts": "toy"}, {"seed": seed})
@@ -166,6 +180,9 @@ def final(path):
         state.pop(clock)
     assert Progress.from_bytes(found.files["state.json"], "state")
     files = {name: data for name, data in found.files.items() if name != "state.json"}
-    averages = {n: f for n, f in sorted((p.name, sorted(q.read_bytes() for q in p.iterdir() if q.suffix == ".safetensors")) for p in run.averages.iterdir())}
+    averages = {
+        folder.name: sorted(p.read_bytes() for p in folder.glob("*.safetensors"))
+        for folder in run.averages.iterdir()
+    }
     lines = [{k: v for k, v in line.items() if k != "time"} for line in run.history()]
     return files, state, averages, lines

@@ -149,7 +149,9 @@ class StageRun:
                 for other in self.turns:
                     for p in other.flat.parameters.values():
                         p.requires_grad_(other is turn)
-            terms = self._gradient(turn, progress, ids, poll, tell, outcome)
+            # once a phase has been applied the step must be finished: only the first may be stopped
+            may_stop = poll if turn is self.turns[0] else _go_on
+            terms = self._gradient(turn, progress, ids, may_stop, tell, outcome)
             outcome.norm, bad = turn.update(rate, self.stage.clip, terms["loss"], self.world)
             outcome.bad = torch.maximum(outcome.bad.to(bad.device), bad)
         return outcome
@@ -249,6 +251,10 @@ class StageRun:
         for file, expected in targets.items():
             for name, target in expected.items():
                 target.copy_(found[file][name])
+
+
+def _go_on() -> None:
+    """A poll that never stops."""
 
 
 def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:

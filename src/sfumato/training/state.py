@@ -46,6 +46,7 @@ class Progress:
     rate_scale, rollbacks            after a divergence; skipped, streak: steps left out, and in a row
     metrics        bytes of metrics.jsonl that belong to this state
     losses, held_out                 [seen, value] pairs of this stage
+    judged, looked last positions with a held-out loss and a look by probes (-1: none in this stage)
     best           name of the checkpoint of least held-out loss `best_loss` in this stage
     chosen         {stage done: length of the average that became its weights}
     environment    what bitwise equality depends on
@@ -71,6 +72,8 @@ class Progress:
     metrics: int = 0
     losses: list[list[float]] = field(default_factory=list)
     held_out: list[list[float]] = field(default_factory=list)
+    judged: int = -1
+    looked: int = -1
     best: str = ""
     best_loss: float = 0.0
     chosen: dict[str, float] = field(default_factory=dict)
@@ -88,6 +91,7 @@ class Progress:
         """Move to the start of a stage."""
         self.stage, self.stage_name, self.seen, self.target = stage, name, 0, 0
         self.rate_scale, self.rollbacks, self.streak, self.micro = 1.0, 0, 0, 0
+        self.judged = self.looked = -1
         if name != DONE:  # what is known of the last stage stays
             self.losses, self.held_out = [], []
             self.best, self.best_loss = "", 0.0
@@ -122,7 +126,7 @@ class Progress:
 
 def _fits(entry: Any, kind: str) -> bool:
     if kind == "int":
-        return type(entry) is int and entry >= 0
+        return type(entry) is int and entry >= -1
     if kind == "float":
         return type(entry) in (int, float) and math.isfinite(entry)
     if kind.startswith("list"):
@@ -158,8 +162,8 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     )
 
 
-def unpack(data: bytes, expected: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The tensors of safetensors bytes, with exactly the expected names, shapes and types.
+def unpack(data: bytes, expected: Mapping[str, Tensor] | None, what: str) -> dict[str, Tensor]:
+    """The tensors of safetensors bytes, with exactly the expected names, shapes and types (None: any).
 
     Bytes must have been verified before. RefusedError names the tensor that does not fit.
     """
@@ -167,6 +171,8 @@ def unpack(data: bytes, expected: Mapping[str, Tensor], what: str) -> dict[str, 
         found = parse(data)
     except SafetensorError as error:
         raise RefusedError(f"{what} is not a safetensors file: {error}") from None
+    if expected is None:
+        return found
     for name in sorted(found.keys() ^ expected.keys()):
         fault = "lacks" if name in expected else "has an unknown tensor"
         raise RefusedError(f"{what} {fault} '{name}'", remedy="It belongs to another model.")

@@ -210,7 +210,7 @@ class Trainer:
         loader = Loader(self.data, seed_of(progress.seed, stage.name))
         parts = (self.settings, self.judge, self.probes, self.poll)
         watcher = self.watcher = Watcher(run, self.keeper, self.reporter, *parts)
-        watcher.start(progress, resumed=progress.seen > 0)
+        watcher.start(progress)
         while progress.seen < progress.target:
             self._poll_together()
             rate = progress.rate_scale * stage.rate.at(progress.seen + stage.batch / 2, progress.target)
@@ -288,7 +288,7 @@ class Trainer:
         self.progress.rate_scale, self.progress.rollbacks, self.progress.bf16 = scale, count, False
         run.execution = replace(run.execution, bf16=False)
         if self.watcher is not None:
-            self.watcher.start(self.progress, resumed=True)
+            self.watcher.start(self.progress)
         self.warn(
             f"Not finite at {position:,} examples ({reason}): back to {checkpoint.name}, "
             f"rate x {scale:g}, float32 ({count} of {ROLLBACKS})."

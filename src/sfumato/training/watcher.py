@@ -52,13 +52,13 @@ class Watcher:
         self._next_tell, self._first = 0.0, True
         self._latest: dict[str, float] = {}
 
-    def start(self, progress: Progress, *, resumed: bool) -> None:
+    def start(self, progress: Progress) -> None:
         """Begin, or go on after a resume or a roll-back, from a position."""
         self.progress = progress
         self.meter = Meter(lagging=self.run.world.device.type == "cuda")
         self._latest = {}
         self.clock.pause()
-        if not resumed:
+        if self._at_look():  # the very start, or a look that a signal cut short
             self._judge()
             self._look()
 
@@ -81,7 +81,7 @@ class Watcher:
             self._log(rate)
         if self._crossed(KEPT_AVERAGES) and self.main and not end:
             self._keep_averages()
-        looking = self._crossed(self.settings.looks)
+        looking = self._at_look()
         if end or (looking and self.run.world.size > 1):
             self._check_finite()
         best = looking and self._judge()
@@ -98,6 +98,9 @@ class Watcher:
         """Whether the last step crossed one of `parts` evenly spaced marks of the stage."""
         seen, target = self.progress.seen, self.progress.target
         return seen * parts // target > (seen - self.run.stage.batch) * parts // target
+
+    def _at_look(self) -> bool:
+        return self.progress.seen == 0 or self._crossed(self.settings.looks)
 
     def _due(self) -> bool | None:
         """None if no save is due, else whether it is the first by the clock."""
@@ -151,9 +154,9 @@ class Watcher:
 
     def _judge(self) -> bool:
         """Judge the averaged weights on held-out data; whether they are the best so far (after a start)."""
-        if self.judge is None:
-            return False
         progress, run = self.progress, self.run
+        if self.judge is None or progress.judged == progress.seen:
+            return False
         run.model.eval()
         run.stage.objective.eval()
         try:
@@ -161,7 +164,7 @@ class Watcher:
                 values = self.judge(run.stage.objective, run.module, run.execution, progress.seen, self.poll)
         finally:
             run.modes()
-        loss = values["loss"]
+        progress.judged, loss = progress.seen, values["loss"]
         best = math.isfinite(loss) and (not progress.held_out or loss < progress.best_loss)
         if best:
             progress.best_loss = loss
@@ -198,6 +201,8 @@ class Watcher:
             for text in watch.collapse(notes["kl_per_unit"].flatten().tolist()):
                 self._note(text)
         progress, run = self.progress, self.run
+        if progress.looked == progress.seen:
+            return
         run.model.eval()
         moment = Moment(
             run.model,
@@ -213,6 +218,7 @@ class Watcher:
         try:
             for probe in self.probes:
                 self._ask(probe, moment)
+            progress.looked = progress.seen
         finally:
             run.modes()
             self.clock.pause()
