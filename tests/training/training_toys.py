@@ -91,7 +91,9 @@ class Adversarial(Objective):
 
     def __init__(self):
         super().__init__()
-        self.critic = nn.Linear(4, 1)
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            self.critic = nn.Linear(4, 1)
 
     def phases(self, model, trained):
         return (Phase("critic", self.judge_both, (self.critic,)), Phase("net", self.forward, (trained,)))
