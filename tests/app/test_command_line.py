@@ -1,0 +1,105 @@
+"""The command line answers in one message with the right exit code, and does not load torch to say hello."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.app.cli import run
+from sfumato.app.options import parse_set
+from sfumato.core.errors import UsageError
+
+
+def test_help_answers_without_torch():
+    code = (
+        "import sys\n"
+        "from sfumato.app.cli import run\n"
+        "assert run(['--help']) == 0\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'heavy import'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ["demo", "train", "sample", "reconstruct", "interpolate", "traverse", "evaluate", "compare", "doctor", "recipes"]:
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tarin"], "tarin"),
+        (["sample"], "RUN"),
+        (["train", "vae"], "DATA"),
+        (["sample", "x", "--n"], "n"),
+        (["sample", "x", "-n", "0"], "0"),
+        (["sample", "x", "--steps", "0"], "0"),
+    ],
+)
+def test_usage_errors_exit_with_two_and_name_the_word(arguments, words, capsys):
+    assert run(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["train", "vea", "digits"], 2),
+        (["train", "vae", "digist"], 3),
+        (["train", "vae", "digits", "--hours", "-1"], 2),
+        (["train", "vae", "digits", "--hours", "1", "--examples", "5"], 2),
+        (["train", "vae", "digits", "--set", "widht=3"], 2),
+        (["train", "vae", "digits", "--set", "nonsense"], 2),
+        (["train", "vae", "digits", "--precision", "fp16"], 2),
+        (["train", "vae", "digits", "--device", "abacus"], 2),
+        (["sample", "no-such-run"], 4),
+        (["evaluate", "no-such-run"], 4),
+        (["compare", "no-such-run"], 2),
+        (["recipes", "vea"], 2),
+        (["doctor", "no/such/folder"], 3),
+    ],
+)
+def test_each_mistake_has_its_code_and_a_remedy(arguments, code, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run([*arguments, "--json"]) == code
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert answer["code"] == code and answer["error"] and answer["remedy"]
+    assert [p for p in tmp_path.rglob("*") if p.suffix == ".safetensors"] == []
+
+
+keys = st.text(alphabet="abcdefghij._", min_size=1).filter(lambda s: s.strip())
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda v: st.lists(v, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(keys, values)
+def test_settings_read_json_back(key, value):
+    assert parse_set([f"{key}={json.dumps(value)}"]) == {key: value}
+
+
+@given(st.text())
+def test_any_text_is_a_setting_or_our_error(text):
+    try:
+        settings = parse_set([text])
+    except UsageError as error:
+        assert error.code == 2
+    else:
+        assert len(settings) == 1
+
+
+@pytest.mark.parametrize("text", ["a=NaN", "a=Infinity", "=3", "a"])
+def test_settings_that_mean_nothing_are_refused(text):
+    with pytest.raises(UsageError):
+        parse_set([text])
+
+
+def test_a_bug_exits_with_one_and_leaves_a_report(capsys, monkeypatch):
+    import sfumato.app.compose as compose
+
+    monkeypatch.setattr(compose, "recipe_names", lambda: 1 / 0)
+    assert run(["recipes"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
