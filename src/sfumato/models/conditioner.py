@@ -9,7 +9,6 @@ encode(x)           what an image determines of it: the z of a first stage
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import final
 
@@ -104,43 +103,3 @@ class ClassLabel(Conditioner):
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Given:
         """Nothing: the class of an image is not for this model to guess."""
         return Given()
-
-
-@final
-class Joined(Conditioner):
-    """Several conditioners, each filling slots of its own, in order: a later one may use earlier draws."""
-
-    def __init__(self, parts: tuple[Conditioner, ...]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-        self.slots = frozenset[str]().union(*(part.slots for part in parts))
-
-    def observe(self, batch: Batch, *, noise: Noise) -> Condition:
-        """All conditions of the batch in one."""
-        cond = NOTHING
-        for part in self._parts():
-            cond = cond.join(part.observe(batch, noise=noise))
-        return cond
-
-    def draw(self, given: Given, plan: Plan, *, streams: Streams) -> Given:
-        """All entries, part after part."""
-        for part in self._parts():
-            given = part.draw(given, plan, streams=streams)
-        return given
-
-    def imagine(self, given: Given) -> Condition:
-        """All conditions in one."""
-        cond = NOTHING
-        for part in self._parts():
-            cond = cond.join(part.imagine(given))
-        return cond
-
-    def encode(self, x: Tensor, *, noise: Noise | None = None) -> Given:
-        """What the image determines of any part."""
-        found = Given()
-        for part in self._parts():
-            found = found.with_drawn(part.encode(x, noise=noise))
-        return found
-
-    def _parts(self) -> Iterator[Conditioner]:
-        yield from self.parts  # type: ignore[misc]

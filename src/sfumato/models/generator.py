@@ -100,7 +100,7 @@ class Generator(nn.Module):
         with torch.inference_mode(), evaluating(self):
             for rows in self._blocks(len(seeds), batch):
                 streams = Streams([seeds[i] for i in rows.tolist()], self.density.device)
-                parts.append(self._draw(given.take(rows), plan, streams))
+                parts.append(self.drawn(given.take(rows), plan, streams))
         return gather(parts, len(seeds))
 
     def _checked(self, given: Given | None, count: int, seeds: Sequence[int]) -> Given:
@@ -121,7 +121,8 @@ class Generator(nn.Module):
         for first in range(0, count, size):
             yield torch.arange(first, first + size, device=device).clamp_max(count - 1)
 
-    def _draw(self, given: Given, plan: Plan, streams: Streams) -> Given:
+    def drawn(self, given: Given, plan: Plan, streams: Streams) -> Given:
+        """`given` with every empty entry drawn from the stream of its name."""
         given = self.conditioner.draw(given, plan, streams=streams)
         slot = self.density.slot
         if slot in given.names:
@@ -131,7 +132,7 @@ class Generator(nn.Module):
         return given.with_drawn(Given(**{slot: start}))
 
     def _sample(self, given: Given, plan: Plan, streams: Streams) -> Tensor:
-        given = self._draw(given, plan, streams)
+        given = self.drawn(given, plan, streams)
         cond = self.conditioner.imagine(given)
         start = getattr(given, self.density.slot)
         return self.codec.decode(self.density.sample(start, plan, cond=cond, noise=streams["solver"]))

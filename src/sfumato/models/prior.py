@@ -30,6 +30,7 @@ from .density import Density, Plan
 from .mixture import fit_mixture
 
 FIT_MOST = 20_000  # codes per mixture; more change nothing but the time
+RAREST = 8  # examples below which a class has no mixture of its own
 
 
 class LatentPrior(Density):
@@ -131,21 +132,20 @@ class MixturePrior(LatentPrior):
 
     @torch.no_grad()
     def fit(self, z: Tensor, label: Tensor | None = None, *, seed: int = 0) -> None:
-        """Fit by expectation-maximisation to codes (N, dim), the first 20,000 of each mixture."""
+        """Fit by expectation-maximisation to codes (N, dim), the first 20,000 of each mixture.
+
+        Without labels every class gets the mixture of all data.
+        """
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise ValueError(
                 f"a mixture over {self.dim} dimensions cannot be fitted to codes {tuple(z.shape)}"
-            )
-        if self.classes and label is None:
-            raise DataError(
-                "a prior for each class needs labelled data", remedy="Train without conditional=true."
             )
         if not bool(torch.isfinite(z).all()):
             raise DataError("the encoded data hold NaN or infinity", remedy="The first stage has diverged.")
         for c in range(len(self.means)):
             codes = z[label == c] if self.classes and label is not None else z
             # a class too rare for a mixture of its own gets that of everything
-            self._fit(c, codes if len(codes) > 1 or not self.classes else z, seed)
+            self._fit(c, codes if len(codes) >= RAREST else z, seed)
 
     def _fit(self, mixture: int, z: Tensor, seed: int) -> None:
         codes = z[:FIT_MOST].detach().cpu().double().numpy()

@@ -15,7 +15,6 @@ alike: a dropped sample is an unconditional one, so guidance between the two is 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import final
 
 import torch
@@ -36,41 +35,37 @@ class Reconstruction(Conditioner):
     """The image of a first stage in the concat slot and, with give_z, its z in the vector slot.
 
     first is a generator over latent vectors (a VAE with its prior). It is stored with the second stage,
-    whose training does not change it.
+    whose training does not change it. What the first stage is conditioned on (a class) is passed on.
     """
-
-    slots = frozenset({"z"})
 
     def __init__(self, first: Generator, give_z: bool = False) -> None:
         super().__init__()
         if not isinstance(first.density, LatentPrior):
             raise TypeError(f"a first stage samples a latent z, not {type(first.density).__name__}")
         self.first, self.give_z = first, give_z
+        self.slots = first.slots
 
     @torch.no_grad()
     def observe(self, batch: Batch, *, noise: Noise) -> Condition:
         """Reconstruction at a draw z of the posterior, without gradient to the first stage."""
-        return self._of(self.first.codec.encode(batch.x, noise=noise))
+        z, cond = self.first.observe(batch, noise=noise)
+        return cond.join(self._image(z))
 
     def draw(self, given: Given, plan: Plan, *, streams: Streams) -> Given:
-        """A z from the prior of the first stage, of the given class where that prior knows classes."""
-        if given.z is not None:
-            return given
-        label = Condition(label=given.label)
-        z = self.first.density.draw(len(streams), plan, cond=label, noise=streams["z"])
-        return replace(given, z=z)
+        """What the first stage draws: z, and before it a class if it knows classes."""
+        return self.first.drawn(given, plan, streams)
 
     @torch.no_grad()
     def imagine(self, given: Given) -> Condition:
         """The decoder's image of z."""
         assert given.z is not None
-        return self._of(given.z)
+        return self.first.conditioner.imagine(given).join(self._image(given.z))
 
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Given:
         """The first stage's z of an image."""
         return Given(z=self.first.codec.encode(x, noise=noise))
 
-    def _of(self, z: Tensor) -> Condition:
+    def _image(self, z: Tensor) -> Condition:
         return Condition(concat=self.first.codec.decode(z), vector=z if self.give_z else None)
 
 

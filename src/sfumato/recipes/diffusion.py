@@ -1,0 +1,144 @@
+"""Diffusion models of the data itself: the original, and the default that measurements chose.
+
+    ddpm        eps prediction, linear betas, T = 1000, L_simple, ancestral sampling (Ho et al. 2020)
+    diffusion   preconditioned prediction, log-normal noise levels (Karras et al. 2022), 18 Heun steps
+
+Both are Generator(pixels, diffusion over a U-Net, class label or nothing), trained in one stage.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from ..core.errors import UsageError
+from ..core.lazy import lazy
+from ..data.facts import Facts
+from ..diffusion.clocks import geometric
+from ..diffusion.scaling import EdmScaling, EpsScaling, Scaled
+from ..diffusion.tables import BetaTable, linear_betas
+from ..diffusion.times import LogNormalSigma, TableTime
+from ..diffusion.weighting import Edm, Simple
+from ..models.codec import Pixels
+from ..models.conditioner import ClassLabel, Conditioner, Unconditional
+from ..models.density import Plan
+from ..models.diffusion import Diffusion
+from ..models.generator import Generator
+from ..objectives.denoising import Denoising
+from ..objectives.objective import Objective
+from ..samplers.ancestral import Ancestral
+from ..samplers.grids import Karras, Trailing
+from ..samplers.heun import Heun
+from ..training.rates import Constant, Cosine
+from ..training.stage import Recipe, Stage
+from .sizes import backbone, spread
+
+HIGHEST = 80.0  # sigma at which nothing of the data is left, for data in [-1, 1]
+LOWEST = 0.002
+
+
+def ddpm(
+    facts: Facts, *, conditional: bool = False, width: int = 0, steps: int = 1000, batch: int = 128
+) -> Recipe:
+    """The model of Ho et al. 2020: eps prediction on a linear table of betas, sampled in T ancestral steps.
+
+    For comparison with the literature. `diffusion` is better at every budget and 30 times faster to sample.
+
+    conditional  give the class to the network, with dropout 0.1 for guidance (Ho & Salimans 2022)
+    width        channels of the first level; 0: chosen by image size
+    steps        T, the length of the table and of sampling
+    batch        images in a training step
+    """
+    classes = class_count(facts, conditional)
+    return lazy(Recipe)(
+        model=lazy(Generator)(
+            codec=lazy(Pixels)(),
+            density=lazy(Diffusion)(
+                denoiser=lazy(Scaled)(backbone(facts, width=width, classes=classes), lazy(EpsScaling)()),
+                schedule=lazy(BetaTable)(lazy(linear_betas)(steps)),
+                shape=facts.shape,
+            ),
+            conditioner=labels(classes),
+            plan=lazy(Plan)(steps=steps, solver=lazy(Ancestral)(), grid=lazy(Trailing)()),
+        ),
+        stages=(
+            lazy(Stage)(
+                name="diffusion",
+                objective=lazy(Denoising)(lazy(Simple)(), lazy(TableTime)()),
+                train="density",
+                rate=lazy(Constant)(peak=2e-4, warmup=5_000),
+                batch=batch,
+            ),
+        ),
+    )
+
+
+def diffusion(
+    facts: Facts, *, conditional: bool = False, width: int = 0, dropout: float = 0.0, batch: int = 64
+) -> Recipe:
+    """The default diffusion model: preconditioned denoiser, log-normal noise levels, 18 Heun steps.
+
+    Digits 8 x 8 in two minutes on two CPU cores: Frechet distance to held-out digits within a few times
+    the distance of real training digits (classifier features). Images of 28 and more a side on 2 x 2 patches.
+
+    conditional  give the class to the network, with dropout 0.1 for guidance
+    width        channels of the first level; 0: chosen by image size (48, with patches 64)
+    dropout      within the residual blocks; 0.1 or more where few images are trained for long
+    batch        images in a training step
+    """
+    classes = class_count(facts, conditional)
+    net = backbone(facts, width=width, dropout=dropout, classes=classes)
+    return lazy(Recipe)(
+        model=lazy(Generator)(
+            codec=lazy(Pixels)(),
+            density=modern_density(facts, net),
+            conditioner=labels(classes),
+            plan=modern_plan(),
+        ),
+        stages=(
+            lazy(Stage)(
+                name="diffusion",
+                objective=modern_objective(facts),
+                train="density",
+                rate=lazy(Cosine)(peak=2e-3),
+                batch=batch,
+            ),
+        ),
+    )
+
+
+def modern_density(facts: Facts, net: nn.Module) -> Diffusion:
+    """EDM's preconditioning around a network, on a geometric ladder of sigma."""
+    return lazy(Diffusion)(
+        denoiser=lazy(Scaled)(net, lazy(EdmScaling)(spread(facts))),
+        schedule=lazy(geometric)(LOWEST, HIGHEST),
+        shape=facts.shape,
+    )
+
+
+def modern_objective(facts: Facts) -> Objective:
+    """The unit-variance output's error at log-normal sigma; EDM's (-1.2, 1.2) moved with the spread."""
+    center = -1.2 + math.log(spread(facts) / 0.5)
+    return lazy(Denoising)(lazy(Edm)(spread(facts)), lazy(LogNormalSigma)(round(center, 3), 1.2))
+
+
+def modern_plan() -> Plan:
+    """18 Heun steps, 35 network calls, on Karras' grid."""
+    return lazy(Plan)(steps=18, solver=lazy(Heun)(), grid=lazy(Karras)(low=LOWEST, high=HIGHEST))
+
+
+def class_count(facts: Facts, conditional: bool) -> int:
+    """The number of classes of a conditional model, 0 of an unconditional one."""
+    if conditional and not facts.classes:
+        raise UsageError(
+            "a class-conditional model needs labelled data",
+            where=facts.source or None,
+            remedy="Put each class into a folder of its own, or leave out conditional=true.",
+        )
+    return len(facts.classes) if conditional else 0
+
+
+def labels(classes: int) -> Conditioner:
+    """The postponed conditioner: a class label, or nothing."""
+    return lazy(ClassLabel)(classes) if classes else lazy(Unconditional)()

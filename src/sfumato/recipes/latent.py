@@ -1,0 +1,139 @@
+"""Models with a small latent: the VAE, and DiffuseVAE, which refines what a VAE draws.
+
+vae          Generator(VAE, mixture prior)                    ELBO, then the prior is fitted to encoded data
+diffusevae   Generator(pixels, diffusion, Reconstruction(vae generator))            both stages in one run
+"""
+
+from __future__ import annotations
+
+from ..core.errors import UsageError
+from ..core.lazy import lazy
+from ..data.facts import Facts
+from ..models.codec import Pixels
+from ..models.generator import Generator
+from ..models.prior import MixturePrior
+from ..models.reconstruction import Reconstruction, Shifted
+from ..models.vae import Vae
+from ..objectives.elbo import Elbo
+from ..training.rates import Cosine
+from ..training.stage import Fit, Recipe, Stage
+from .diffusion import class_count, labels, modern_density, modern_objective, modern_plan
+from .sizes import backbone, encoder_and_decoder, latent_size, likelihood_of
+
+SHARE = 0.2  # of the budget of DiffuseVAE for its VAE
+
+
+def vae(
+    facts: Facts,
+    *,
+    latent: int = 0,
+    width: int = 0,
+    beta: float = 1.0,
+    warmup: int = 0,
+    free_bits: float = 0.0,
+    components: int = 16,
+    conditional: bool = False,
+    batch: int = 128,
+) -> Recipe:
+    """A convolutional VAE trained on the true ELBO in nats, and a mixture prior fitted to its codes.
+
+    The likelihood has a learned scale and, for integer images, a bin for every grey level: its ELBO is in
+    true bits. Samples are the blurred means of a VAE, sharpest where the data are simple.
+
+    latent       dimensions of z; 0: about the square root of the data's, 8 to 128
+    width        channels of the first level; 0: 32 (points: 128)
+    beta         weight of the KL; 1 is the ELBO
+    warmup       examples over which beta rises from 0
+    free_bits    nats of KL per unit below which nothing is gained
+    components   largest number of components of the prior on z; 1 is a single Gaussian
+    conditional  a prior for each class, so that a class can be asked for
+    batch        images in a training step
+    """
+    classes = class_count(facts, conditional)
+    latent = latent or latent_size(facts)
+    return lazy(Recipe)(
+        model=_generator(facts, latent, width, components, classes),
+        stages=(
+            _vae_stage(lazy(Elbo)(beta, warmup, free_bits), on="codec", share=1.0, batch=batch),
+            lazy(Fit)(name="prior", on="density", through="codec"),
+        ),
+    )
+
+
+def diffusevae(
+    facts: Facts,
+    *,
+    formulation: int = 1,
+    give_z: bool = False,
+    latent: int = 0,
+    width: int = 0,
+    beta: float = 1.0,
+    components: int = 16,
+    conditional: bool = False,
+    dropout: float = 0.0,
+    batch: int = 64,
+) -> Recipe:
+    """DiffuseVAE (Pandey et al. 2022): a diffusion model that refines what a VAE draws; both in one run.
+
+    A small z holds the structure of an image, x_T its detail. The refiner is the network of `diffusion`
+    with the reconstruction joined to its input.
+
+    formulation  1: the network sees [x_t, x_hat]; 2: the forward process is shifted by x_hat as well
+    give_z       give z to the network too, as a vector beside the noise level
+    latent       dimensions of z; 0: about the square root of the data's, 8 to 128
+    width        channels of the refiner's first level; 0: chosen by image size
+    beta         weight of the KL in the first stage; 1 is the ELBO
+    components   largest number of components of the prior on z
+    conditional  give the class to the refiner, and to the prior on z
+    dropout      within the refiner's residual blocks
+    batch        images in a training step of the refiner
+    """
+    if formulation not in (1, 2):
+        raise UsageError(f"no formulation {formulation}", remedy="DiffuseVAE has formulations 1 and 2.")
+    classes = class_count(facts, conditional)
+    latent = latent or latent_size(facts)
+    net = backbone(
+        facts,
+        width=width,
+        dropout=dropout,
+        vector_dim=latent if give_z else 0,
+        classes=classes,
+        concat=True,
+    )
+    first = _generator(facts, latent, 0, components, classes)
+    return lazy(Recipe)(
+        model=lazy(Generator)(
+            codec=lazy(Pixels)(),
+            density=modern_density(facts, net if formulation == 1 else lazy(Shifted)(net)),
+            conditioner=lazy(Reconstruction)(first, give_z),
+            plan=modern_plan(),
+        ),
+        stages=(
+            _vae_stage(lazy(Elbo)(beta), on="conditioner.first.codec", share=SHARE, batch=128),
+            lazy(Fit)(name="prior", on="conditioner.first.density", through="conditioner.first.codec"),
+            lazy(Stage)(
+                name="refiner",
+                objective=modern_objective(facts),
+                train="density",
+                rate=lazy(Cosine)(peak=2e-3),
+                batch=batch,
+                share=1.0 - SHARE,
+            ),
+        ),
+    )
+
+
+def _generator(facts: Facts, latent: int, width: int, components: int, classes: int) -> Generator:
+    """The postponed VAE with its prior."""
+    encoder, decoder = encoder_and_decoder(facts, latent=latent, width=width)
+    return lazy(Generator)(
+        codec=lazy(Vae)(encoder, decoder, likelihood_of(facts), latent),
+        density=lazy(MixturePrior)(latent, components if not classes else max(1, components // 4), classes),
+        conditioner=labels(classes),
+    )
+
+
+def _vae_stage(objective: Elbo, *, on: str, share: float, batch: int) -> Stage:
+    return lazy(Stage)(
+        name="vae", objective=objective, on=on, rate=lazy(Cosine)(peak=2e-3), batch=batch, share=share
+    )

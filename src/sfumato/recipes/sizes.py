@@ -1,0 +1,96 @@
+"""Networks that fit the data: one rule for points, sequences, images and volumes of any size.
+
+    points (C,)            perceptrons
+    at least 28 a side     2 x 2 patches first: a quarter of the positions for the same numbers; worth more
+                           than any kernel at these budgets (digits 28 x 28: twice as fast, lower Frechet)
+    levels                 halved until at most 4 positions a side remain, at most 4 levels
+
+Nothing here looks at the content of the data, only at its `Facts`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from ..core.lazy import lazy
+from ..data.facts import Facts
+from ..models.likelihood import DiscretizedGaussianLikelihood, GaussianLikelihood, Likelihood
+from ..nets.plain import ConvDecoder, ConvEncoder, MlpDecoder, MlpEncoder, MlpNet
+from ..nets.unet import UNet
+
+PATCH_FROM = 28  # positions a side from which patches pay
+SMALL = 12  # positions a side up to which the networks of a VAE are twice as wide
+COARSEST = 4  # positions a side at which halving ends
+
+
+def backbone(
+    facts: Facts,
+    *,
+    width: int,
+    dropout: float = 0.0,
+    vector_dim: int = 0,
+    classes: int = 0,
+    concat: bool = False,
+) -> nn.Module:
+    """The postponed network of a denoiser; width 0 chooses one."""
+    extra = facts.channels if concat else 0
+    if not facts.space:
+        return lazy(MlpNet)(
+            facts.channels, width=width or 128, concat_channels=extra, vector_dim=vector_dim, classes=classes
+        )
+    patch, levels = patch_and_levels(facts)
+    return lazy(UNet)(
+        facts.channels,
+        len(facts.space),
+        width=width or (48 if patch == 1 else 64),
+        multipliers=(1, 2, 2, 2)[:levels],
+        blocks=2,
+        concat_channels=extra,
+        vector_dim=vector_dim,
+        classes=classes,
+        patch=patch,
+        dropout=dropout,
+    )
+
+
+def patch_and_levels(facts: Facts) -> tuple[int, int]:
+    """Patch size and number of levels of the U-Net."""
+    side = max(facts.space)
+    patch = 2 if side >= PATCH_FROM and len(facts.space) > 1 else 1
+    side, levels = math.ceil(side / patch), 1
+    while side > COARSEST and levels < 4:
+        side, levels = math.ceil(side / 2), levels + 1
+    return patch, max(levels, 2) if max(facts.space) > 1 else 1
+
+
+def latent_size(facts: Facts) -> int:
+    """Dimensions of a VAE's latent: about the square root of the data's, a power of two in 8 .. 128."""
+    if not facts.space:
+        return max(2, facts.channels)
+    return min(128, max(8, 2 ** round(math.log2(math.sqrt(math.prod(facts.shape))))))
+
+
+def encoder_and_decoder(facts: Facts, *, latent: int, width: int) -> tuple[nn.Module, nn.Module]:
+    """The postponed networks of a VAE with `latent` dimensions; width 0 chooses one."""
+    shape, code = (facts.channels, facts.space), 2 * latent
+    if not facts.space:
+        wide = width or 128
+        return lazy(MlpEncoder)(*shape, code, width=wide), lazy(MlpDecoder)(latent, *shape, width=wide)
+    wide = width or (64 if max(facts.space) <= SMALL else 32)
+    return lazy(ConvEncoder)(*shape, code, width=wide), lazy(ConvDecoder)(latent, *shape, width=wide)
+
+
+def likelihood_of(facts: Facts) -> Likelihood:
+    """A true likelihood of the stored numbers: discretised for integers, a density for floats."""
+    if facts.levels is None:
+        return lazy(GaussianLikelihood)()
+    return lazy(DiscretizedGaussianLikelihood)(levels=facts.levels)
+
+
+def spread(facts: Facts) -> float:
+    """Standard deviation of the data in model units, over all channels; 0.5 where it is not known."""
+    if not facts.std:
+        return 0.5
+    return max(0.05, math.sqrt(sum(s * s for s in facts.std) / len(facts.std)))
