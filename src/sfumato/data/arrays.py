@@ -1,12 +1,11 @@
-"""NumPy files, checked before NumPy sees them.
+"""NumPy files, read without NumPy's own reader.
 
     .npy = magic, version, header length, a Python dictionary in text (descr, fortran_order, shape), values
     .npz = a zip of such files; the pictures are called images, x, data, samples or arr_0 (or are the only
            array), beside them optional labels (y), factors (latents), classes and factor_names
 
-The header is read here by pattern, not evaluated: at most 10,000 bytes, a numeric type, and a shape whose
-product fits the bytes that follow. Objects are refused before NumPy is asked, and NumPy is asked with
-allow_pickle=False.
+The header is read here by pattern and never evaluated: at most 10,000 bytes, a numeric type, a shape whose
+product fits the bytes that follow. Objects cannot be expressed.
 """
 
 from __future__ import annotations
@@ -45,6 +44,7 @@ class NpyHeader:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int  # where the values begin
+    fortran: bool  # first axis fastest
 
     @property
     def bytes(self) -> int:
@@ -75,7 +75,8 @@ def npy_header(file: BinaryIO, size: int, where: object) -> NpyHeader:
     sizes = [s.strip().rstrip("L") for s in shape_text.split(",") if s.strip()]
     if len(sizes) > 8 or not all(s.isdecimal() and len(s) < 16 for s in sizes):
         raise RefusedError("a damaged NumPy header (shape)", where=where)
-    header = NpyHeader(np.dtype(descr), tuple(map(int, sizes)), 8 + width + length)
+    start_at = 8 + width + length
+    header = NpyHeader(np.dtype(descr), tuple(map(int, sizes)), start_at, found[1][0] == "True")
     if header.start + header.bytes > size:
         raise RefusedError(
             f"announces {header.bytes:,} bytes of values but {max(0, size - header.start):,} follow",
@@ -87,12 +88,12 @@ def npy_header(file: BinaryIO, size: int, where: object) -> NpyHeader:
 
 def load_npy(path: Path) -> NDArray[Any]:
     """The array of a .npy file, memory-mapped, after the check."""
-    try:
-        with path.open("rb") as file:
-            npy_header(file, path.stat().st_size, path)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, SyntaxError, TypeError, EOFError) as error:
-        raise RefusedError(f"a damaged NumPy file: {error}", where=path) from None
+    with path.open("rb") as file:
+        header = npy_header(file, path.stat().st_size, path)
+    order: Any = "F" if header.fortran else "C"
+    if not header.bytes:
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(path, header.dtype, "r", header.start, header.shape, order)
 
 
 def load_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -111,12 +112,13 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
                             where=path,
                             remedy="Save the pictures as .npy, which is memory-mapped.",
                         )
-                with archive.open(entry) as member:
-                    name = entry.filename.removesuffix(".npy")
-                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise RefusedError(f"a damaged NumPy archive: {error}", where=path) from None
-    except (ValueError, OSError, SyntaxError, TypeError, EOFError, MemoryError) as error:
+                    values = member.read(header.bytes)
+                    if len(values) < header.bytes:
+                        raise RefusedError("truncated", where=where)
+                order: Any = "F" if header.fortran else "C"
+                array = np.frombuffer(values, header.dtype).reshape(header.shape, order=order)
+                arrays[entry.filename.removesuffix(".npy")] = array
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise RefusedError(f"a damaged NumPy archive: {error}", where=path) from None
     return arrays
 

@@ -111,7 +111,8 @@ def resize(pixels: Array, size: tuple[int, int], alpha: bool = False) -> Array:
     height, width = size
     if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3) and not alpha:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
-        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).reshape(height, width, -1)
+        small = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).reshape(height, width, -1)
+        return np.clip(small, pixels.min((0, 1)), pixels.max((0, 1)))
     weight = pixels[..., -1].astype(np.float32) if alpha else np.ones(pixels.shape[:2], np.float32)
     share = np.maximum(_lanczos(weight, height, width), 1e-3) if alpha else 1.0
     planes = []

@@ -24,8 +24,8 @@ from .decode import Header
 from .facts import Facts
 from .measure import fingerprint_of, measured
 from .options import Options, Plan
-from .pool import Item, Result, decode_all
-from .survey import Survey, count_headers, make_plan, pipeline, remark_conversions
+from .pool import Decoders, Item, Result
+from .survey import CONSTANT, Survey, count_headers, make_plan, pipeline, remark_conversions
 
 MOST_BAD = 0.05
 IN_MEMORY = 1 << 30  # above this many bytes the stored values stay on disk, memory-mapped
@@ -72,59 +72,65 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 def _build(key: str, source: Source, options: Options, progress: Progress) -> None:
     survey = Survey(source=source.name, found=len(source), notes=list(source.notes))
-    unreadable: set[int] = set()
-    headers = count_headers(survey, _headers(source, survey, unreadable, progress))
-    if not headers:
-        _stop_if_many_are_bad(survey)
-    plan = make_plan(headers, options)
-    with cache.building(key, plan.bytes * len(headers)) as folder:
-        results = _decoded(source, plan, survey, unreadable, progress)
-        kept = _Columns()
-        with (folder / "stored.bin").open("wb") as file:
-            for result in results:
-                file.write(result.body)
-                kept.add(result)
-        if not kept.names:
+    with Decoders() as decoders:
+        work = _Work(source, survey, decoders, progress)
+        headers = count_headers(survey, work.headers())
+        if not headers:
             _stop_if_many_are_bad(survey)
-        stored = np.memmap(
-            folder / "stored.bin", plan.kind, "r", shape=(len(kept.names), plan.channels, *plan.size)
-        )
-        _describe(folder, stored, plan, source, survey, kept)
-        del stored
+        plan = make_plan(headers, options)
+        with cache.building(key, plan.bytes * len(headers)) as folder:
+            kept = _Columns()
+            with (folder / "stored.bin").open("wb") as file:
+                for result in work.decoded(plan):
+                    file.write(result.body)
+                    kept.add(result)
+            if not kept.names:
+                _stop_if_many_are_bad(survey)
+            shape = (len(kept.names), plan.channels, *plan.size)
+            stored = np.memmap(folder / "stored.bin", plan.kind, "r", shape=shape)
+            _describe(folder, stored, plan, source, survey, kept)
+            del stored
 
 
-def _headers(
-    source: Source, survey: Survey, unreadable: set[int], progress: Progress
-) -> Iterator[tuple[str, Header]]:
-    for i, result in enumerate(decode_all(source.items(), None), start=1):
-        if result.error is not None:
-            survey.bad.append((result.item.name, result.error))
-            unreadable.add(i - 1)
-        else:
-            yield result.item.name, Header(**result.said["header"])
-        if i % 256 == 0 or i == len(source):
-            progress("reading headers", i, len(source))
+class _Work:
+    """The two passes over the items of a source; what is bad or odd goes into the survey."""
 
+    def __init__(self, source: Source, survey: Survey, decoders: Decoders, progress: Progress) -> None:
+        self.source, self.survey, self.decoders, self.progress = source, survey, decoders, progress
+        self.unreadable: set[int] = set()
 
-def _decoded(
-    source: Source, plan: Plan, survey: Survey, unreadable: set[int], progress: Progress
-) -> Iterator[Result]:
-    good = (item for i, item in enumerate(source.items()) if i not in unreadable)
-    total = len(source) - len(unreadable)
-    for i, result in enumerate(decode_all(good, plan), start=1):
-        name = result.item.name
-        if result.error is not None:
-            survey.bad.append((name, result.error))
-        else:
-            header = Header(**result.said["header"])
-            remark_conversions(survey, name, header, plan)
-            if result.said["low"] == result.said["high"]:
-                survey.remark("constant: every pixel is the same", name)
-            if result.said["gray"] and header.colours == 3:
-                survey.remark("gray stored as RGB", name)
-            yield result
-        if i % 64 == 0 or i == total:
-            progress("decoding", i, total)
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        """Name and header of every item that has one."""
+        total = len(self.source)
+        for i, result in enumerate(self.decoders.results(self.source.items(), None)):
+            if result.error is not None:
+                self.survey.bad.append((result.item.name, result.error))
+                self.unreadable.add(i)
+            else:
+                yield result.item.name, Header(**result.said["header"])
+            if (i + 1) % 256 == 0 or i + 1 == total:
+                self.progress("reading headers", i + 1, total)
+
+    def decoded(self, plan: Plan) -> Iterator[Result]:
+        """The good results in order."""
+        good = (item for i, item in enumerate(self.source.items()) if i not in self.unreadable)
+        total = len(self.source) - len(self.unreadable)
+        for i, result in enumerate(self.decoders.results(good, plan), start=1):
+            if result.error is not None:
+                self.survey.bad.append((result.item.name, result.error))
+            else:
+                self._remark(result, plan)
+                yield result
+            if i % 64 == 0 or i == total:
+                self.progress("decoding", i, total)
+
+    def _remark(self, result: Result, plan: Plan) -> None:
+        name, header = result.item.name, Header(**result.said["header"])
+        remark_conversions(self.survey, name, header, plan)
+        if result.said["low"] == result.said["high"]:
+            self.survey.remark(CONSTANT, name)
+        if result.said["gray"] and header.colours == 3:
+            self.survey.remark("gray stored as RGB", name)
 
 
 def _stop_if_many_are_bad(survey: Survey) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from .dataset import Dataset
 from .ingest import Progress
 from .sources import open_data
-from .survey import EXAMPLES, Survey
+from .survey import CONSTANT, EXAMPLES, Survey
 
 FEW = 8  # lines of a list that are shown; the rest is counted
 
@@ -112,9 +112,8 @@ def examine(data: Dataset | str | Path, *, progress: Progress | None = None, **c
     classes = _class_counts(data)
     copies, groups = _duplicates(data)
     odd, odd_counts, constant = dict(survey.odd), dict(survey.odd_counts), _constant(data)
-    what = "constant: every pixel is the same"
-    if constant and what not in odd_counts:
-        odd_counts[what], odd[what] = len(constant), [data.name_of(i) for i in constant[:EXAMPLES]]
+    if constant and CONSTANT not in odd_counts:
+        odd_counts[CONSTANT], odd[CONSTANT] = len(constant), [data.name_of(i) for i in constant[:EXAMPLES]]
     report = Report(
         source=facts.source,
         count=len(data),

@@ -59,6 +59,7 @@ def channels_first(array: Array, layout: str | None = None) -> Array:
 
 def stored_kind(array: Array, where: object = None) -> Array:
     """The array in one of the three stored kinds, without losing anything a float32 can hold."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name in KINDS:
         return array
     if array.dtype == np.bool_:
@@ -69,7 +70,8 @@ def stored_kind(array: Array, where: object = None) -> Array:
             return array.astype(np.uint8)
         return array.astype(np.uint16 if low >= 0 and high <= 65535 else np.float32)
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what no float32 can hold becomes infinite and is refused as that
+            return array.astype(np.float32)
     raise DataError(
         f"an array of {array.dtype} holds no pictures",
         where=where,

@@ -162,30 +162,37 @@ class _Deadline:
         self._timer.cancel()
 
 
-def decode_all(items: Iterable[Item], plan: Plan | None, processes: int | None = None) -> Iterator[Result]:
-    """The results of all items in their order; without a plan only their headers."""
-    count = processes or min(os.cpu_count() or 1, PROCESSES)
-    children: list[Child] = []
-    mine = threading.local()
+class Decoders:
+    """A few children and the threads that talk to them; end them with `with`."""
 
-    def work(batch: list[Item]) -> list[Result]:
-        if not hasattr(mine, "child"):
-            mine.child = Child()
-            children.append(mine.child)
-        return mine.child.ask(batch, plan)
+    def __init__(self, processes: int | None = None) -> None:
+        self.count = processes or min(os.cpu_count() or 1, PROCESSES)
+        self._threads = ThreadPoolExecutor(self.count)
+        self._children: list[Child] = []
+        self._mine = threading.local()
 
-    size = BATCH if plan is None else max(1, min(BATCH, BATCH_BYTES // plan.bytes))
-    source = iter(items)
-    under_way: deque[Future[list[Result]]] = deque()
-    with ThreadPoolExecutor(count) as threads:
-        try:
-            while True:
-                while len(under_way) < 2 * count and (batch := list(islice(source, size))):
-                    under_way.append(threads.submit(work, batch))
-                if not under_way:
-                    return
-                yield from under_way.popleft().result()
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
-            for child in children:
-                child.close()
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for child in self._children:
+            child.close()
+
+    def _work(self, batch: list[Item], plan: Plan | None) -> list[Result]:
+        if not hasattr(self._mine, "child"):
+            self._mine.child = Child()
+            self._children.append(self._mine.child)
+        return self._mine.child.ask(batch, plan)
+
+    def results(self, items: Iterable[Item], plan: Plan | None) -> Iterator[Result]:
+        """The results of all items in their order; without a plan only their headers."""
+        size = BATCH if plan is None else max(1, min(BATCH, BATCH_BYTES // plan.bytes))
+        source = iter(items)
+        under_way: deque[Future[list[Result]]] = deque()
+        while True:
+            while len(under_way) < 2 * self.count and (batch := list(islice(source, size))):
+                under_way.append(self._threads.submit(self._work, batch, plan))
+            if not under_way:
+                return
+            yield from under_way.popleft().result()

@@ -20,6 +20,7 @@ from .options import Alpha, Fit, Options, Plan
 
 LARGEST_UNASKED = 128 * 128
 EXAMPLES = 5
+CONSTANT = "constant: every pixel is the same"
 
 
 @dataclass
