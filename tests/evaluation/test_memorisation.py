@@ -1,12 +1,14 @@
 """Copies are found, new draws are not accused, and the scores agree with their definitions."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.evaluation.memorisation import memorisation, rank_sum, ratios
+from sfumato.evaluation.memorisation import chance_of, memorisation, rank_sum, ratios
 
 
 def scene(seed, n=800, d=10):
@@ -20,8 +22,24 @@ def test_fresh_draws_are_at_the_baseline():
     gaps = np.array([f.rate.value - f.baseline.value for f in found])
     assert abs(gaps.mean()) < 3.5 * gaps.std() / 5
     assert sum(f.copying for f in found) == 0
-    assert np.mean([f.excess for f in found]) == pytest.approx(0, abs=0.8)
-    assert np.std([f.excess for f in found]) < 1.6
+    assert 0.25 < np.mean([f.chance for f in found]) < 0.75
+
+
+def test_the_chance_is_exact():
+    """Against counting all orders, and against its meaning: p-values of innocents are uniform or larger."""
+    n, h = 4, 3
+    for j in range(n + 1):
+        for k in range(1, h + 1):
+            orders = list(itertools.combinations(range(n + h), h))  # places of the held-out values
+            met = [sum(p < places[k - 1] for p in set(range(n + h)) - set(places)) >= j for places in orders]
+            assert chance_of(j, k, n, h) == pytest.approx(np.mean(met), abs=1e-12)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        mine, theirs = rng.normal(size=50), rng.normal(size=40)
+        found.append(chance_of(int((mine <= np.sort(theirs)[1]).sum()), 2, 50, 40))
+    for level in (0.01, 0.1, 0.5):
+        assert np.mean(np.array(found) <= level) <= level + 3 * np.sqrt(level / 2000)
 
 
 def test_held_out_images_as_samples_are_exactly_the_baseline():

@@ -75,6 +75,7 @@ class InceptionFeatures(Features):
     def __init__(self, weights: Path | None = None) -> None:
         path = verified(weights or find_weights())
         try:
+            import torch_fidelity  # noqa: F401  (its parts must not be used where the whole cannot be)
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ImportError as error:
             raise UsageError(

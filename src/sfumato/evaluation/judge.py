@@ -82,7 +82,7 @@ def evaluate(
     copies = scene.copied()
     findings.append(copies)
     if classifier is not None:
-        findings.append(scene.classified(classifier, wanted))
+        findings.append(scene.classified(classifier, None if wanted is None else wanted[:count]))
     return Judgement(
         metrics=tuple(m for f in findings for m in f.metrics),
         notes=tuple(n for f in findings for n in f.notes),

@@ -11,6 +11,12 @@ certainly no copies a share alpha falls below. The rate is the share of samples 
 
     rate = mean 1[s(sample) <= threshold]               near alpha: no copying;  1: all copies
 
+How likely so high a rate is without copying follows exactly, whatever the images: if samples and held-out
+images are draws of one distribution, every order of their s is equally likely, so of the r smallest of all
+n + h values the number H that belong to held-out images is hypergeometric, and
+
+    P(j or more samples at or below the k-th held-out image) = P(H < k of r = j + k - 1)   at strict order.
+
 Beside it the C_T score (Meehan et al. 2020, eq. 3): the z-value of the rank-sum test between the
 distances d_1 of samples and of held-out images. Below -3: samples lie closer to the training data
 than new images do. It looks at all samples alike, so it sees slight copying by many; the rate sees
@@ -41,18 +47,12 @@ class Memorisation:
     ratios: Rows  # (n,) s of each sample
     distances: Rows  # (n, k)
     neighbours: Indices  # (n, k) rows of the training set
-
-    @property
-    def excess(self) -> float:
-        """Standard errors by which the rate exceeds the baseline."""
-        scale = math.hypot(self.rate.spread, self.baseline.spread)
-        gap = self.rate.value - self.baseline.value
-        return gap / scale if scale > 0 else math.copysign(math.inf, gap) if gap else 0.0
+    chance: float  # probability of so high a rate without copying
 
     @property
     def copying(self) -> bool:
-        """Whether the rate is above the baseline by more than chance (three standard errors)."""
-        return self.excess > 3.0
+        """Whether chance would give so high a rate to fewer than one innocent model in a thousand."""
+        return self.chance < 1e-3
 
     def pairs(self, count: int) -> list[tuple[int, int]]:
         """(sample, nearest training image) of the `count` likeliest copies, likeliest first."""
@@ -92,16 +92,34 @@ def memorisation(
     far, near = nearest(x, y, k), nearest(h, y, k)
     mine, theirs = ratios(far[0]), ratios(near[0])
     threshold = float(np.quantile(theirs, alpha, method="lower"))
-    baseline = share(theirs <= threshold)
+    hits, calm = mine <= threshold, theirs <= threshold
     return Memorisation(
-        rate=share(mine <= threshold),
-        baseline=baseline,
+        rate=share(hits),
+        baseline=share(calm),
         score=rank_sum(far[0][:, 0], near[0][:, 0]),
         threshold=threshold,
         ratios=mine,
         distances=far[0],
         neighbours=far[1],
+        chance=chance_of(int(hits.sum()), int(calm.sum()), len(x), len(h)),
     )
+
+
+def chance_of(j: int, k: int, n: int, h: int) -> float:
+    """P(at least j of n new values lie at or below the k-th smallest of h others), if exchangeable; k >= 1."""
+    if j == 0:
+        return 1.0
+    drawn = j + k - 1
+    terms = [
+        _log_binomial(h, i) + _log_binomial(n, drawn - i) for i in range(max(0, drawn - n), min(k, h + 1))
+    ]
+    total = _log_binomial(n + h, drawn)
+    return min(1.0, math.fsum(math.exp(t - total) for t in terms))
+
+
+def _log_binomial(n: int, k: int) -> float:
+    """log of n choose k."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def rank_sum(x: Rows, y: Rows) -> float:

@@ -46,6 +46,7 @@ class Theme:
 LIGHT = Theme(
     "#3b3833", "#d9d4cb", ("#0072b2", "#d55e00", "#009e73", "#b3558c", "#c98a00", "#3b97cf", "#6b675f")
 )
+EITHER = Theme("#857f75", "#857f7555", ("#2b8fd0", "#d55e00", "#009e73"))  # legible on both, for pixels
 DARK = Theme(
     "#cfc9be", "#45413b", ("#62b2e8", "#f0894a", "#3fc49c", "#df9cc3", "#ecbb55", "#9fd4f5", "#a39d93")
 )
@@ -84,7 +85,7 @@ def draw_ranking(
     places = np.arange(len(names))[::-1]
     for place, metric, colour in zip(places, metrics, colours, strict=True):
         error = 2.0 * metric.spread if math.isfinite(metric.spread) else None
-        look = {"markersize": 6, "capsize": 3, "elinewidth": 1.4, "color": theme.line(colour)}
+        look: dict[str, Any] = {"markersize": 6, "capsize": 3, "elinewidth": 1.4, "color": theme.line(colour)}
         axes.errorbar(metric.value, place, xerr=error, fmt="o", **look)
     shown = [m.value for m in metrics] + [m.floor for m in metrics if m.floor is not None]
     if min(shown) > 0 and max(shown) > 30 * min(shown):
@@ -106,14 +107,18 @@ def draw_ranking(
 def _mark(axes: Axes, value: float, words: str, theme: Theme) -> None:
     """A dotted upright line with words above it."""
     axes.axvline(value, color=theme.ink, linewidth=1, linestyle=(0, (2, 3)))
-    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (4, 4)}
+    where: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "xytext": (4, 4),
+    }
     axes.annotate(words, (value, 1.0), color=theme.ink, fontsize=8, **where)
 
 
-def scatter(x: Tensor, facts: Facts, real: Tensor | None = None, theme: Theme = LIGHT) -> Image.Image:
+def scatter(x: Tensor, facts: Facts, real: Tensor | None = None, theme: Theme = EITHER) -> Image.Image:
     """Points x (B, C) by their first two coordinates, over real ones in gray, in the units of the data."""
     figure, axes = _figure(theme, 4.2, 4.2)
-    clouds = [(real, theme.ink, 0.25)] if real is not None else []
+    clouds = [(real, theme.ink, 0.45)] if real is not None else []
     for points, colour, strength in [*clouds, (x, theme.line(0), 0.7)]:
         values = from_model(points, facts)
         across = values[:, 0]
