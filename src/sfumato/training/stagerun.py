@@ -28,6 +28,7 @@ from .draws import Rows, block_of
 from .ema import Ema
 from .execution import Execution
 from .flat import Flat
+from .rundir import Checkpoint
 from .signals import StopRequested
 from .stage import Stage
 from .state import Progress, unpack
@@ -244,10 +245,10 @@ class StageRun:
         }
 
     @torch.no_grad()
-    def load(self, files: Mapping[str, bytes]) -> None:
+    def load(self, checkpoint: Checkpoint) -> None:
         """Put back every tensor, strictly: nothing is changed unless all of them fit."""
         targets = self.tensors()
-        found = {file: unpack(files[file], expected, file) for file, expected in targets.items()}
+        found = {file: unpack(checkpoint.file(file), expected, file) for file, expected in targets.items()}
         for file, expected in targets.items():
             for name, target in expected.items():
                 target.copy_(found[file][name])

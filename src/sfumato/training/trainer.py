@@ -240,7 +240,7 @@ class Trainer:
             execution = self._plan(stage)
         run = StageRun(stage, self.model, self.data, self.world, execution, progress.seed)
         if resumed and found is not None:
-            run.load(found.files)
+            run.load(found)
             if self.world.main:
                 self.run.drop_averages(stage.name, above=progress.seen)
         elif self.world.main:
@@ -284,7 +284,7 @@ class Trainer:
             )
         self.progress, checkpoint = found
         self._adopt(checkpoint)
-        run.load(checkpoint.files)
+        run.load(checkpoint)
         self.progress.rate_scale, self.progress.rollbacks, self.progress.bf16 = scale, count, False
         run.execution = replace(run.execution, bf16=False)
         if self.watcher is not None:

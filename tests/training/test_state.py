@@ -1,0 +1,147 @@
+"""State is loaded strictly: what is missing, unknown or of another kind is named, never guessed."""
+
+import json
+from dataclasses import fields
+
+import pytest
+import torch
+from training_toys import recipe, single, trainer
+
+from sfumato.core.errors import RefusedError
+from sfumato.training.rundir import RunDir
+from sfumato.training.state import Progress, finite, pack, unpack
+from sfumato.training.weights import load_weights
+
+STATE = Progress(seed=3, losses=[[8, 0.5]], chosen={"first": 0.1}, environment={"torch": "2"})
+
+
+def test_round_trip():
+    assert Progress.from_bytes(STATE.to_bytes(), "test") == STATE
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Progress)])
+def test_each_missing_field_is_named(name):
+    """Matrix row 5: no silent resume."""
+    value = json.loads(STATE.to_bytes())
+    del value[name]
+    with pytest.raises(RefusedError, match=f"lacks '{name}'") as caught:
+        Progress.from_bytes(json.dumps(value).encode(), "test")
+    assert caught.value.code == 4
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Progress)])
+@pytest.mark.parametrize("wrong", [None, [[1]], "x", -7, {"a": 1}])
+def test_each_field_of_a_wrong_kind_is_named(name, wrong):
+    value = json.loads(STATE.to_bytes())
+    if isinstance(wrong, type(value[name])) and wrong != -7 and wrong != [[1]]:
+        pytest.skip("of the right kind")
+    if isinstance(value[name], float) and wrong == -7:
+        pytest.skip("a number is a number")
+    with pytest.raises(RefusedError):
+        Progress.from_bytes(json.dumps(value | {name: wrong}).encode(), "test")
+
+
+def test_unknown_fields_and_versions_are_refused():
+    value = json.loads(STATE.to_bytes())
+    with pytest.raises(RefusedError, match="unknown entry 'momentum'"):
+        Progress.from_bytes(json.dumps(value | {"momentum": 1}).encode(), "test")
+    with pytest.raises(RefusedError, match="version 99"):
+        Progress.from_bytes(json.dumps(value | {"version": 99}).encode(), "test")
+
+
+EXPECTED = {"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.int64), "c": torch.zeros(())}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"a": torch.zeros(3, 2)}, "'a'"),
+        ({"a": torch.zeros(2, 3, dtype=torch.float64)}, "'a'"),
+        ({"a": torch.zeros(2, 3, dtype=torch.bfloat16)}, "'a'"),
+        ({"b": torch.zeros(4)}, "'b'"),
+        ({"c": torch.zeros(1)}, "'c'"),
+        ({"d": torch.zeros(1)}, "'d'"),
+        ({"c": None}, "'c'"),
+    ],
+)
+def test_no_tensor_is_cast_dropped_or_added(change, named):
+    stored = {k: v for k, v in (EXPECTED | change).items() if v is not None}
+    with pytest.raises(RefusedError, match=named):
+        unpack(pack(stored), EXPECTED, "test")
+
+
+def test_tensors_come_back_equal_whatever_their_layout():
+    image = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    stored = {"image": image, "view": image[:, 1], "number": torch.tensor(3.5)}
+    found = unpack(pack(stored), stored, "test")
+    assert all(found[k].equal(v) for k, v in stored.items())
+
+
+def test_bytes_that_are_no_tensors_are_refused():
+    for data in (b"", b"x" * 100, b"\xff" * 8 + b"{}", pack(EXPECTED)[:-1]):
+        with pytest.raises(RefusedError):
+            unpack(data, EXPECTED, "test")
+
+
+def test_the_first_tensor_that_is_not_finite_is_named():
+    assert finite({"a": torch.ones(3), "n": torch.arange(3)}) == ""
+    assert finite({"a": torch.ones(3), "b": torch.tensor([1.0, torch.nan])}) == "b"
+    assert finite({"b": torch.tensor([1.0, -torch.inf])}) == "b"
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "averages.safetensors", "optimizer.safetensors", "objective.safetensors"]
+)
+def test_a_missing_tensor_or_file_stops_the_resume(tmp_path, file):
+    made = trainer(tmp_path / "run")
+    made.stop.requested = 0
+
+    class Stop(BaseException):
+        pass
+
+    def stop(event):
+        if type(event).__name__ == "Saved" and event.seen == 16:
+            raise Stop
+
+    made.reporter.report = stop
+    made.settings = type(made.settings)(execution=made.settings.execution, save_examples=16)
+    with pytest.raises(Stop):
+        made.fit()
+    run = RunDir(tmp_path / "run")
+    for strip in (True, False):
+        files = dict(run.newest().files)
+        if strip:
+            tensors = unpack(files[file], None, file)
+            name = next(iter(tensors))
+            files[file] = pack({k: v for k, v in tensors.items() if k != name})
+        else:
+            del files[file]
+        run.save(run.next_name("first", 16), files)
+        with pytest.raises(RefusedError) as caught:
+            trainer(tmp_path / "run").fit()
+        assert file in str(caught.value)
+
+
+def test_weights_of_a_finished_and_of_a_moved_run(tmp_path):
+    made = trainer(tmp_path / "run", recipe())
+    made.fit()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    model = recipe().model
+    loaded = load_weights(RunDir(tmp_path / "moved"), model)
+    assert loaded.finished and not loaded.averaged and loaded.progress.total == 160
+    assert all(
+        a.equal(b) for a, b in zip(model.state_dict().values(), made.model.state_dict().values(), strict=True)
+    )
+
+
+def test_weights_in_the_middle_of_a_stage_are_the_averages(tmp_path):
+    made = trainer(tmp_path / "run", single(), save_examples=80)
+    made.fit()
+    name = next(n for n in made.run.names() if n.endswith("only-80"))
+    averaged, raw = single().model, single().model
+    assert load_weights(made.run, averaged, checkpoint=name).averaged
+    assert not load_weights(made.run, raw, checkpoint=name, raw=True).averaged
+    distance = sum((a - b).norm() for a, b in zip(averaged.parameters(), raw.parameters(), strict=True))
+    assert 0 < distance < 1
+    with pytest.raises(RefusedError, match=r"(lacks|unknown tensor)"):
+        load_weights(made.run, torch.nn.Linear(2, 2))
