@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import group_norm, zeroed
+from .blocks import zeroed
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -33,13 +33,13 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, *, head_dim: int = 32) -> None:
         super().__init__()
         self.heads = count_heads(channels, head_dim)
-        self.norm = group_norm(channels)
+        self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *space) -> (B, C, *space)."""
-        flat = self.norm(x).flatten(2).transpose(1, 2)
+        flat = self.norm(x.flatten(2).transpose(1, 2))
         q, k, v = self.qkv(flat).chunk(3, dim=-1)
         y = self.out(_attend(q, k, v, self.heads))
         return x + y.transpose(1, 2).reshape(x.shape)
@@ -51,14 +51,14 @@ class CrossAttention(nn.Module):
     def __init__(self, channels: int, token_dim: int, *, head_dim: int = 32) -> None:
         super().__init__()
         self.heads = count_heads(channels, head_dim)
-        self.norm, self.norm_tokens = group_norm(channels), nn.LayerNorm(token_dim)
+        self.norm, self.norm_tokens = nn.LayerNorm(channels), nn.LayerNorm(token_dim)
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(token_dim, 2 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """(B, C, *space), (B or 1, N, D) -> (B, C, *space)."""
-        q = self.q(self.norm(x).flatten(2).transpose(1, 2))
+        q = self.q(self.norm(x.flatten(2).transpose(1, 2)))
         k, v = self.kv(self.norm_tokens(tokens)).expand(x.shape[0], -1, -1).chunk(2, dim=-1)
         y = self.out(_attend(q, k, v, self.heads))
         return x + y.transpose(1, 2).reshape(x.shape)

@@ -19,11 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GROUP = 16  # channels per group of the norm
+from .fused import NormSilu
 
 _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -56,38 +55,23 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm over groups of 16 channels, or over the largest divisor below that."""
-    group = next(g for g in range(min(GROUP, channels), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(channels // group, channels)
-
-
-def modulated(h: Tensor, modulation: Tensor) -> Tensor:
-    """h (1 + scale) + shift for h (B, C, *space) and (scale, shift) = modulation (B or 1, 2 C)."""
-    scale, shift = modulation.reshape(modulation.shape + (1,) * (h.ndim - 2)).chunk(2, dim=1)
-    return torch.addcmul(shift, h, scale + 1)
-
-
 class ResidualBlock(nn.Module):
     """x + conv_0(silu(norm(conv(silu(norm x))) (1 + scale) + shift)): (B, C, *space) -> the same shape."""
 
     def __init__(self, dims: int, channels: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.norm_in, self.norm_out = group_norm(channels), group_norm(channels)
+        self.norm_in, self.norm_out = NormSilu(channels), NormSilu(channels)
         self.conv_in = conv(dims, channels, channels)
         self.conv_out = conv(dims, channels, channels, zero=True)
         self.dropout = dropout
 
     def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
         """modulation: (B or 1, 2 C), scale and shift; without it the block is not modulated."""
-        h = self.conv_in(F.silu(self.norm_in(x)))
-        h = self.norm_out(h)
-        if modulation is not None:
-            h = modulated(h, modulation)
-        h = F.silu(h)
+        h, x = self.norm_in.fork(x)
+        h = self.norm_out(self.conv_in(h), modulation)
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
-        return x + self.conv_out(h)
+        return self.conv_out(h).add_(x)  # in place: the convolution's output is ours, and unsaved
 
 
 def resize_to(x: Tensor, space: tuple[int, ...]) -> Tensor:

@@ -15,11 +15,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..core.condition import NOTHING
-from .blocks import ResidualBlock, conv, group_norm
+from .blocks import ResidualBlock, conv
 from .embed import Embedding
+from .fused import NormSilu
 from .plain import halvings, widths_of
 
 
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
         if noisy:
             self.embedding = Embedding(2 * width, 4 * width)
             self.modulation = nn.Linear(4 * width, sum(self.parts))
-        self.norm = group_norm(widths[-1])
+        self.norm = NormSilu(widths[-1])
         self.project = nn.Linear(widths[-1], features)
         self.last = nn.Linear(features, classes)
 
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         h = self.first(x)
         for stride, block, part in zip(self.strides, self.blocks, parts, strict=True):
             h = block(stride(h), part)
-        h = F.silu(self.norm(h)).flatten(2).mean(2)
+        h = self.norm(h).flatten(2).mean(2)
         return torch.tanh(self.project(h)).to(x.dtype)
 
     def forward(self, x: Tensor, c_noise: Tensor | None = None) -> Tensor:

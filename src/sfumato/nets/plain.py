@@ -18,13 +18,13 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.condition import NOTHING, Condition
-from .blocks import ResidualBlock, conv, crop_to, depth_to_space, group_norm, resize_to, zeroed
+from .blocks import ResidualBlock, conv, crop_to, depth_to_space, resize_to, zeroed
 from .embed import Embedding, refuse_unknown, with_concat
+from .fused import NormSilu, modulated
 
 SMALLEST = 4  # positions per axis at which an encoder stops halving
 
@@ -73,8 +73,7 @@ class _MlpBlock(nn.Module):
     def forward(self, h: Tensor, modulation: Tensor | None = None) -> Tensor:
         inner = self.norm_out(self.linear_in(F.silu(self.norm_in(h))))
         if modulation is not None:
-            scale, shift = modulation.chunk(2, dim=1)
-            inner = torch.addcmul(shift, inner, scale + 1)
+            inner = modulated(inner, modulation)
         return h + self.linear_out(F.silu(inner))
 
 
@@ -148,7 +147,7 @@ class ConvEncoder(nn.Module):
         for c_in, c_out in pairwise([channels, *widths]):
             layers += [conv(dims, c_in, c_out, stride=2)]
             layers += [ResidualBlock(dims, c_out) for _ in range(blocks)]
-        self.net = nn.Sequential(*layers, group_norm(widths[-1]), nn.SiLU(), nn.Flatten())
+        self.net = nn.Sequential(*layers, NormSilu(widths[-1]), nn.Flatten())
         self.last = nn.Linear(widths[-1] * math.prod(sizes[-1]), out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,7 +173,7 @@ class ConvDecoder(nn.Module):
         # the last step to full size is a convolution to 2^dims values per position, laid out in space:
         # no feature map at full resolution is ever computed
         self.steps = nn.ModuleList(conv(dims, a, b) for a, b in pairwise(widths))
-        self.norm = group_norm(widths[-1])
+        self.norm = NormSilu(widths[-1])
         self.last = conv(dims, widths[-1], channels * 2**dims)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -184,5 +183,5 @@ class ConvDecoder(nn.Module):
             if i:
                 h = self.steps[i - 1](resize_to(h, self.sizes[i]))
             h = row(h)
-        h = depth_to_space(self.last(F.silu(self.norm(h))), 2)
+        h = depth_to_space(self.last(self.norm(h)), 2)
         return crop_to(h, self.sizes[-1]).to(z.dtype).contiguous()

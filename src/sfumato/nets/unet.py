@@ -29,7 +29,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..core.condition import NOTHING, Condition
 from .attention import CrossAttention, SelfAttention
@@ -38,12 +37,12 @@ from .blocks import (
     conv,
     crop_to,
     depth_to_space,
-    group_norm,
     pad_to,
     resize_to,
     space_to_depth,
 )
 from .embed import Embedding, per_sample_mask, present_or_null, refuse_unknown, with_concat
+from .fused import NormSilu
 
 
 class UNet(nn.Module):
@@ -99,7 +98,7 @@ class UNet(nn.Module):
         self.joins = nn.ModuleList(_Join(space_dims, *pair) for pair in pairwise(widths))
         self.parts = [2 * blocks * w for w in widths]
         self.modulation = nn.Linear(4 * width, 2 * sum(self.parts))
-        self.norm = group_norm(widths[0])
+        self.norm = NormSilu(widths[0])
         self.last = conv(space_dims, widths[0], (out_channels or channels) * depth, zero=True)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Condition = NOTHING) -> Tensor:
@@ -120,7 +119,7 @@ class UNet(nn.Module):
             if i < len(skips) - 1:
                 h = self.joins[i](h, skips[i])
             h = row(h, parts[-1 - i], tokens)
-        h = depth_to_space(self.last(F.silu(self.norm(h))), self.patch)
+        h = depth_to_space(self.last(self.norm(h)), self.patch)
         return crop_to(h, x.shape[2:]).to(x.dtype).contiguous()
 
 
