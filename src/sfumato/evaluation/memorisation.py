@@ -106,7 +106,7 @@ def memorisation(
 
 
 def chance_of(j: int, k: int, n: int, h: int) -> float:
-    """P(at least j of n new values lie at or below the k-th smallest of h others), if exchangeable; k >= 1."""
+    """P(at least j of n new values lie at or below the k-th smallest of h exchangeable ones), k >= 1."""
     if j == 0:
         return 1.0
     drawn = j + k - 1

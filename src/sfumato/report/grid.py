@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..data.facts import Facts
+from .summary import plain
 from .tiles import Tile, tiles
 
 PAPER = (0, 0, 0, 0)
@@ -171,6 +172,7 @@ def _enlarged(tile: Tile, zoom: int) -> Image.Image:
 
 def _write(canvas: Image.Image, text: str, corner: tuple[int, int], width: int) -> None:
     """Gray text at a corner, cut to a width."""
+    text = plain(text)
     font, pen = ImageFont.load_default(TEXT), ImageDraw.Draw(canvas)
     if pen.textlength(text, font) > width:
         while text and pen.textlength(text + "…", font) > width:

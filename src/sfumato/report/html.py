@@ -46,7 +46,8 @@ def run_page(run: RunSummary) -> str:
 def steps(items: tuple[Step, ...]) -> Markup:
     """Commands to try, each with what it does."""
     lines = [
-        tag("div", tag("p", s.purpose) if s.purpose else "", tag("pre", tag("code", s.command))) for s in items
+        tag("div", tag("p", s.purpose) if s.purpose else "", tag("pre", tag("code", s.command)))
+        for s in items
     ]
     return tag("div", *lines, class_="steps") if lines else Markup("")
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from torch import Tensor
 from ..data.facts import Facts
 from ..data.pixels import from_model
 from ..evaluation.protocol import Metric
-from .summary import Curves, Series
+from .summary import Curves, Series, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +54,18 @@ DARK = Theme(
 )
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Text as it is written, never as formulas; letters the font lacks are boxes, without a warning."""
+    import matplotlib as mpl
+
+    rules: Any = {"text.parse_math": False, "svg.hashsalt": "sfumato", "svg.fonttype": "path"}
+    with warnings.catch_warnings(), mpl.rc_context(rules):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+@drawing()
 def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
     """The curves as SVG. Values that are not finite, or not positive on a logarithmic axis, leave gaps."""
     figure, axes = _figure(theme, 5.2, 2.8)
@@ -59,13 +73,14 @@ def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
         _line(axes, line, theme.line(i), DASHES[i // len(theme.lines) % len(DASHES)])
     if curves.log_x:
         axes.set_xscale("log")
+        _plain_decades(axes.xaxis)
     elif _most(curves) >= 10_000:
         axes.xaxis.set_major_formatter(_short)
     if curves.log_y and any(v > 0 for s in curves.series for v in s.y):
         axes.set_yscale("log", nonpositive="mask")
         _plain_decades(axes.yaxis)
-    axes.set_xlabel(curves.x_label)
-    axes.set_ylabel(curves.y_label)
+    axes.set_xlabel(plain(curves.x_label))
+    axes.set_ylabel(plain(curves.y_label))
     if len(curves.series) > 1:
         axes.legend(
             frameon=False, labelcolor=theme.ink, fontsize=8.5, ncols=2 if len(curves.series) > 5 else 1
@@ -73,6 +88,7 @@ def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
     return _svg(figure)
 
 
+@drawing()
 def draw_ranking(
     names: Sequence[str], metrics: Sequence[Metric], colours: Sequence[int], theme: Theme = LIGHT
 ) -> bytes:
@@ -94,10 +110,10 @@ def draw_ranking(
     floors = [m.floor for m in metrics if m.floor is not None]
     if floors:
         _mark(axes, float(np.mean(floors)), "real images", theme)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [plain(name) for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     if metrics[0].unit:
-        axes.set_xlabel(metrics[0].unit)
+        axes.set_xlabel(plain(metrics[0].unit))
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -115,6 +131,7 @@ def _mark(axes: Axes, value: float, words: str, theme: Theme) -> None:
     axes.annotate(words, (value, 1.0), color=theme.ink, fontsize=8, **where)
 
 
+@drawing()
 def scatter(x: Tensor, facts: Facts, real: Tensor | None = None, theme: Theme = EITHER) -> Image.Image:
     """Points x (B, C) by their first two coordinates, over real ones in gray, in the units of the data."""
     figure, axes = _figure(theme, 4.2, 4.2)
@@ -156,7 +173,14 @@ def _line(axes: Axes, line: Series, colour: str, dashes: Any) -> None:
     y = np.where(np.isfinite(y), y, np.nan)
     marker = "o" if len(x) <= 12 else ""
     axes.plot(
-        x, y, color=colour, linestyle=dashes, linewidth=1.6, marker=marker, markersize=4, label=line.name
+        x,
+        y,
+        color=colour,
+        linestyle=dashes,
+        linewidth=1.6,
+        marker=marker,
+        markersize=4,
+        label=plain(line.name).lstrip("_") or " ",
     )
     if len(line.spread) == len(line.y):
         s = np.nan_to_num(np.asarray(line.spread, dtype=float))
@@ -187,9 +211,6 @@ def _short(value: float, _: float) -> str:
 
 
 def _svg(figure: Figure) -> bytes:
-    import matplotlib as mpl
-
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "sfumato", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

@@ -92,3 +92,8 @@ class RunSummary:
     remarks: tuple[Remark, ...] = ()
     steps: tuple[Step, ...] = ()
     created: str = ""
+
+
+def plain(text: str) -> str:
+    """Text as one line of printable characters, for a drawing."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
