@@ -83,7 +83,7 @@ class MixturePrior(LatentPrior):
     classes     0: one mixture; otherwise one for each class
     """
 
-    log_weights: Tensor  # (classes or 1, K), minus infinity for unused components
+    weights: Tensor  # (classes or 1, K), zero for unused components: every stored number is finite
     means: Tensor  # (classes or 1, K, dim)
     factors: Tensor  # (classes or 1, K, dim, dim), lower triangular
 
@@ -93,9 +93,9 @@ class MixturePrior(LatentPrior):
             raise ValueError(f"a mixture of {components} components for {classes} classes does not exist")
         self.dim, self.components, self.classes, self.exact = dim, components, classes, exact
         mixtures = max(1, classes)
-        weights = torch.full((mixtures, components), -math.inf)
-        weights[:, 0] = 0.0
-        self.register_buffer("log_weights", weights)
+        weights = torch.zeros(mixtures, components)
+        weights[:, 0] = 1.0
+        self.register_buffer("weights", weights)
         self.register_buffer("means", torch.zeros(mixtures, components, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(mixtures, components, 1, 1))
 
@@ -109,7 +109,7 @@ class MixturePrior(LatentPrior):
             row = cond.label
         else:
             row = noise.integers(self.classes, (count,))
-        weights = self.log_weights[row].double().exp()
+        weights = self.weights[row].double()
         # rounding may leave the last sum just below 1; such a u belongs to the last used component
         k = (weights.cumsum(1) <= u[:, None]).sum(1).minimum((weights > 0).sum(1) - 1)
         step = torch.einsum("bij,bj->bi", self.factors[row, k], eps)
@@ -128,7 +128,7 @@ class MixturePrior(LatentPrior):
         u = torch.linalg.solve_triangular(factors, offset, upper=False)
         log_det = factors.diagonal(dim1=1, dim2=2).log().sum(1)
         parts = -0.5 * u.square().sum(1) - log_det[:, None] - self.dim * LOG_SQRT_2PI
-        return torch.logsumexp(self.log_weights[mixture][:, None] + parts, 0)
+        return torch.logsumexp(self.weights[mixture].log()[:, None] + parts, 0)
 
     @torch.no_grad()
     def fit(self, z: Tensor, label: Tensor | None = None, *, seed: int = 0) -> None:
@@ -156,7 +156,7 @@ class MixturePrior(LatentPrior):
             )
         weights, means, covariances = fit_mixture(codes, self.components, self.exact, seed)
         used = len(weights)
-        self.log_weights[mixture] = -math.inf
-        self.log_weights[mixture, :used] = torch.from_numpy(weights).log().to(self.means)
+        self.weights[mixture] = 0.0
+        self.weights[mixture, :used] = torch.from_numpy(weights).to(self.means)
         self.means[mixture, :used] = torch.from_numpy(means).to(self.means)
         self.factors[mixture, :used] = torch.linalg.cholesky(torch.from_numpy(covariances)).to(self.means)
