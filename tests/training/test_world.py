@@ -1,0 +1,51 @@
+"""Two processes train what one trains: same examples, same draws, same loss."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.training.rundir import RunDir
+from sfumato.training.state import Progress, unpack
+from sfumato.training.world import World
+
+HERE = Path(__file__).parent
+
+
+def launch(folder, processes):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = command if processes > 1 else [sys.executable]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(HERE / "training_process.py"), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = RunDir(folder).newest()
+    state = Progress.from_bytes(found.files["state.json"], "state")
+    losses = [line["loss"] for line in RunDir(folder).history() if line["kind"] == "step"]
+    return unpack(found.files["model.safetensors"], None, "model"), state, losses
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without processes")
+def test_two_processes_equal_one(tmp_path):
+    one, state_one, losses_one = launch(tmp_path / "one", 1)
+    two, state_two, losses_two = launch(tmp_path / "two", 2)
+    assert state_one.ids == state_two.ids and state_one.total == state_two.total == 160
+    assert losses_one == pytest.approx(losses_two, rel=1e-5)
+    for name, tensor in one.items():
+        if name != "calls" and not name.endswith(".calls"):  # buffers of the forward pass are local
+            torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_a_world_of_one_agrees_with_itself():
+    world = World()
+    x = torch.tensor([1.0, 2.0])
+    assert world.main and world.sum(x) is x and world.agree(3.0) == 3.0
+    world.wait()
