@@ -35,10 +35,10 @@ def is_picture(name: str) -> bool:
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """A sorting key by which img2 comes before img10."""
     parts = re.findall(r"\d{1,18}|\D+|\d+", name)
-    return [(0, int(p), "") if p.isdecimal() and len(p) <= 18 else (1, 0, p) for p in parts]
+    return [(0, int(p), "") if p.isdecimal() and len(p) <= 18 else (1, 0, p) for p in parts], name
 
 
 @dataclass
@@ -89,7 +89,10 @@ def rows_from_table(text: str, names: Iterable[str], where: str) -> Rows:
     The first line names the columns (file, label, caption; any other column of numbers is a known factor) or
     is data already: file,label. Files are matched by their whole path, or by their last part if unique.
     """
-    table = list(csv.reader(io.StringIO(text), delimiter=_delimiter(text)))
+    try:
+        table = list(csv.reader(io.StringIO(text, newline=None), delimiter=_delimiter(text)))
+    except csv.Error as error:
+        raise DataError(f"the table of labels cannot be read: {error}", where=where) from None
     table = [[cell.strip() for cell in row] for row in table if any(cell.strip() for cell in row)]
     if not table:
         raise DataError(

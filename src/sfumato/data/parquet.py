@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,30 +43,43 @@ class Parquet(Source):
         self._parquet = need_pyarrow()
         self.paths = sorted(paths, key=lambda p: natural(p.name))
         self.name = name or str(self.paths[0])
-        try:
+        with self._refusing():
             files = [self._parquet.ParquetFile(p) for p in self.paths]
             self._count = sum(f.metadata.num_rows for f in files)
             self.columns = Columns(files[0].schema_arrow, self.name)
-            self.classes = self.columns.classes or self._words_of_labels()
-        except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-            first = str(error).splitlines()[0]
-            raise RefusedError(f"not a whole Parquet file: {first}", where=self.name) from None
+        self.classes = self.columns.classes or self._words_of_labels()
         if self._count == 0:
             raise DataError("the Parquet file has no rows", where=self.name)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Whatever pyarrow raises on a damaged file, as RefusedError; its errors derive from these two."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise RefusedError(f"not a whole Parquet file: {first}", where=self.name) from None
 
     def __len__(self) -> int:
         return self._count
 
     def _rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         for path in self.paths:
-            for batch in self._parquet.ParquetFile(path).iter_batches(ROWS, columns=list(columns)):
+            with self._refusing():
+                batches = self._parquet.ParquetFile(path).iter_batches(ROWS, columns=list(columns))
+            while True:
+                with self._refusing():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
                 yield from batch.to_pylist()
 
     def _words_of_labels(self) -> tuple[str, ...]:
         label = self.columns.label
         if label is None:
             return ()
-        return tuple(sorted({str(row[label]) for row in self._rows([label])}, key=natural))
+        words = {str(row[label]) for row in self._rows([label]) if row[label] is not None}
+        return tuple(sorted(words, key=natural))
 
     def items(self) -> Iterator[Item]:
         columns = self.columns
@@ -73,14 +87,21 @@ class Parquet(Source):
         for number, row in enumerate(self._rows(wanted)):
             value = row[columns.image]
             data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-            label = None if columns.label is None else row[columns.label]
+            label = None if columns.label is None else columns.word(row[columns.label])
             yield Item(
                 f"row {number}" + (f" ({path})" if path else ""),
                 data=data,
-                fault=None if data is not None else "the row holds no picture, only a path",
-                label=None if label is None else columns.word(label),
+                fault=self._fault(data, label),
+                label=label,
                 caption=str(row[columns.caption] or "") if columns.caption else "",
             )
+
+    def _fault(self, data: bytes | None, label: str | None) -> str | None:
+        if data is None:
+            return "the row holds no picture, only a path"
+        if self.columns.label is not None and label not in self.classes:
+            return f"its label ({label}) is none of the classes"
+        return None
 
     def key(self) -> list[Any]:
         stats = ((p, p.stat()) for p in self.paths)
@@ -108,11 +129,10 @@ class Columns:
         known = features.get(self.label or "", {}).get("names") or []
         self.classes = tuple(map(str, known)) if isinstance(known, list) else ()
 
-    def word(self, label: Any) -> str:
-        """The name of a label."""
-        if self.classes and isinstance(label, int):
-            return self.classes[label] if 0 <= label < len(self.classes) else f"label {label}"
-        return str(label)
+    def word(self, label: Any) -> str | None:
+        """The name of a label, or the label itself where it has none."""
+        named = isinstance(label, int) and 0 <= label < len(self.classes)
+        return self.classes[label] if named else None if label is None else str(label)
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:

@@ -117,7 +117,7 @@ class Child:
             try:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 for item in items:
-                    process.stdin.write(item.data or b"")
+                    process.stdin.write((item.data or b"") if item.fault is None else b"")
                 process.stdin.flush()
                 said = json.loads(process.stdout.readline() or b"null")
                 if said is not None:

@@ -3,7 +3,7 @@
 Every picture is one filled shape on a dark background:
 
     shape    square | ellipse | heart | triangle          scale   half the extent, 0.14 ... 0.28 of the side
-    angle    0 ... 1 turn                                 x, y    centre, 0.34 ... 0.66 of the side
+    angle    0 ... 1 turn                                 x, y    centre, 0.35 ... 0.65 of the side
     colour   hue 0 ... 1 at full saturation
 
 With d the signed distance to the edge in pixels, negative inside, a pixel is covered by
@@ -45,7 +45,7 @@ def draw_factors(count: int, seed: int = 0) -> Floats:
     u = (words >> np.uint64(11)).reshape(count, -1) * 2.0**-53
     shape = np.floor(u[:, 0] * len(NAMES))
     return np.stack(
-        [shape, 0.14 + 0.14 * u[:, 1], u[:, 2], 0.34 + 0.32 * u[:, 3], 0.34 + 0.32 * u[:, 4], u[:, 5]], 1
+        [shape, 0.14 + 0.14 * u[:, 1], u[:, 2], 0.35 + 0.3 * u[:, 3], 0.35 + 0.3 * u[:, 4], u[:, 5]], 1
     )
 
 
@@ -86,7 +86,7 @@ def _heart(u: Floats, v: Floats) -> Floats:
 
 def _triangle(u: Floats, v: Floats) -> Floats:
     side = (1.6 * np.abs(u) - v - 1.0) / np.hypot(1.6, 1.0)
-    return np.maximum(v - 0.6, side)
+    return np.maximum(v - 0.5, side)
 
 
 def _hue(h: Floats) -> Floats:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from PIL import Image
 
 from ..core.errors import StorageError, UsageError
 from . import png, tiff
+from .decode import EXTENSIONS
 from .facts import Facts
 
 Array = NDArray[Any]
@@ -39,9 +41,9 @@ def write_image(image: Array, path: str | Path, facts: Facts) -> Path:
     The suffix is added if `path` has none. UsageError for one that would lose something: a .png of floats.
     """
     path, fitting = Path(path), suffix_for(facts)
+    if path.suffix.lower() not in (*EXTENSIONS, ".npy"):  # a dot in the name is no suffix
+        path = path.with_name(path.name + fitting)
     kind = path.suffix.lower().replace(".tiff", ".tif")
-    if not kind:
-        path, kind = path.with_name(path.name + fitting), fitting
     if kind not in {".png": (".png", ".tif", ".npy"), ".tif": (".tif", ".npy")}.get(fitting, (".npy",)):
         raise UsageError(
             f"a {kind} file cannot hold this data unchanged ({facts.channels} channel(s), {facts.kind})",
@@ -77,4 +79,5 @@ def _replace(path: Path, data: bytes) -> None:
     except OSError as error:
         raise StorageError(f"cannot write: {error.strerror or error}", where=path) from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
