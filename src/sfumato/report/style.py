@@ -74,6 +74,7 @@ figcaption { margin-top: .6rem; color: var(--soft); font-size: .88rem; overflow-
 .pictures, .plots { display: grid; gap: 2.4rem 2rem; }
 .plots { grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 .pair { display: grid; gap: 2rem; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
+.plots figure { max-width: 36rem; }
 .scroll { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption {
