@@ -99,7 +99,7 @@ class MixtureDenoiser(Denoiser):
         """(B, K): the posterior probability of each component."""
         count = x[0].numel()
         distance = ((x - a * self.means.to(x.dtype)) ** 2).flatten(2).sum(2)
-        total = total.flatten(1).expand(len(x), -1)
+        total = total.reshape(-1, len(self.weights))  # (1, K) or (B, K)
         logits = torch.log(self.weights.to(x.dtype)) - 0.5 * (distance / total + count * torch.log(total))
         if cond.label is not None:
             chosen = torch.nn.functional.one_hot(cond.label, len(self.weights)).bool()

@@ -53,17 +53,30 @@ class Schedule(nn.Module, ABC):
         return self.path.level(self.log_snr(t))
 
     def rate(self, t: Scalar) -> tuple[Level, Level]:
-        """The level at t in (0, 1) and its derivative (alpha', sigma') by t, forward-mode."""
+        """The level at t in (0, 1) and its derivative (alpha', sigma') by t.
+
+        By autograd, in and out of inference mode; gradients reach a learned clock where they are on.
+        """
         if not isinstance(t, Tensor):
             value, slope = self.rate(torch.tensor(t, dtype=torch.float64))
             return _floats(value), _floats(slope)
+        keep = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            at = t.detach().clone().requires_grad_()
+            level = self.path.level(self.clock(at))
+            slope = Level(_derivative(level.alpha, at, keep), _derivative(level.sigma, at, keep))
+        return (level if keep else _detached(level)), slope
 
-        def both(t: Tensor) -> tuple[Scalar, Scalar]:
-            level = self.path.level(self.clock(t))
-            return level.alpha, level.sigma
 
-        result = torch.func.jvp(both, (t,), (torch.ones_like(t),))
-        return Level(*result[0]), Level(*result[1])
+def _derivative(y: Scalar, t: Tensor, keep: bool) -> Tensor:
+    """dy/dt for y that is elementwise in t (so the gradient of its sum is its derivative)."""
+    if not isinstance(y, Tensor) or not y.requires_grad:
+        return torch.zeros_like(t)
+    return torch.autograd.grad(y.sum(), t, create_graph=keep, retain_graph=True)[0]
+
+
+def _detached(level: Level) -> Level:
+    return Level(*(v.detach() if isinstance(v, Tensor) else v for v in (level.alpha, level.sigma)))
 
 
 def _lifted(f: Callable[[Tensor], Tensor], x: Scalar) -> Scalar:

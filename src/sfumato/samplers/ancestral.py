@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
-from ..core.stable import Scalar, sqrt
+from ..core.shapes import per_sample
+from ..core.stable import sqrt
 from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level, add
 from ..diffusion.transition import ReverseVariance, SmallVariance, transition
@@ -47,7 +48,7 @@ class Ancestral(Solver[None]):
         x_s = transition(t, s).mean(x_t, posterior.mean)
         if not isinstance(s.sigma, Tensor) and s.sigma == 0:
             return x_s, None
-        std: Scalar = sqrt(self.variance(t, s, posterior))
-        if isinstance(s.sigma, Tensor):
-            std = std * (s.sigma > 0)
+        std = sqrt(self.variance(t, s, posterior))
+        if isinstance(s.sigma, Tensor) and isinstance(std, Tensor):
+            std = std * per_sample(s.sigma > 0, std)
         return add(x_s, std, draw(noise, x_t)), None

@@ -27,7 +27,7 @@ Watch: TypeAlias = Callable[[Tensor, Level, Tensor], object]
 
 
 class Solver(ABC, Generic[S]):
-    """A step of order `order`: its global error falls as (grid spacing)^order on smooth problems."""
+    """A step of order `order`: its global error falls at least as (grid spacing)^order."""
 
     order: int
 

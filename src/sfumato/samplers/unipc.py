@@ -77,7 +77,7 @@ class UniPC(Solver[Past | None]):
             x_t = _advance(state.x, state.level, t, state.known[0], (*state.known[1:], here))
             before = state.known
         known = (here, *before)[: self.order]
-        points = known[1:] if isinstance(s.sigma, Tensor) or s.sigma != 0 else ()
+        points = known[1:] if isinstance(s.sigma, Tensor) or s.sigma != 0 else ()  # clean: h is infinite
         return _advance(x_t, t, s, here, points), Past(x_t, t, known)
 
 
@@ -86,9 +86,9 @@ def _advance(x: Tensor, t: Level, s: Level, here: Known, points: tuple[Known, ..
     h = _half(s) - here.half
     phi = _phi(h, len(points))
     weights = _solve([(p.half - here.half) / h for p in points], phi[1:])
-    rest = phi[0]
-    for w in weights:
-        rest = rest - w
+    if isinstance(s.sigma, Tensor):
+        weights = [torch.where(s.sigma > 0, w, 0.0) for w in weights]
+    rest = phi[0] - sum(weights)
     x_s = combine(s.sigma / t.sigma, x, s.alpha * rest, here.mean)
     for w, point in zip(weights, points, strict=True):
         x_s = add(x_s, s.alpha * w, point.mean)
