@@ -85,7 +85,7 @@ class UNet(nn.Module):
         self.concat_channels, self.token_dim, self.patch = concat_channels, token_dim, patch
         depth = patch**space_dims
         extra = concat_channels + 1 if concat_channels else 0
-        self.embedding = Embedding(width, 4 * width, classes=classes, vector_dim=vector_dim)
+        self.embedding = Embedding(width, 2 * width, classes=classes, vector_dim=vector_dim)
         if token_dim:
             self.null_token = nn.Parameter(torch.zeros(token_dim))
         self.first = conv(space_dims, (channels + extra) * depth, widths[0])
@@ -97,7 +97,7 @@ class UNet(nn.Module):
         self.strides = nn.ModuleList(conv(space_dims, *pair, stride=2) for pair in pairwise(widths))
         self.joins = nn.ModuleList(_Join(space_dims, *pair) for pair in pairwise(widths))
         self.parts = [2 * blocks * w for w in widths]
-        self.modulation = nn.Linear(4 * width, 2 * sum(self.parts))
+        self.modulation = nn.Linear(2 * width, 2 * sum(self.parts))
         self.norm = NormSilu(widths[0])
         self.last = conv(space_dims, widths[0], (out_channels or channels) * depth, zero=True)
 
