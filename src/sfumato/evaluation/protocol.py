@@ -126,9 +126,9 @@ def decimals_of(value: float, spread: float) -> int:
     """Decimals that carry news: two digits of the spread, yet at most four of a larger value."""
     if not math.isfinite(value) or not math.isfinite(spread):
         return 3
+    if spread == 0 and value == round(value):
+        return 0  # a count
     size = spread or abs(value) / 100
-    if size == 0:
-        return 0
     news = 1 - math.floor(math.log10(size))
     if abs(value) > size:
         news = min(news, 3 - math.floor(math.log10(abs(value))))
