@@ -1,6 +1,7 @@
 """Grids: what each promises about its levels, on every schedule."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_n_levels_rising_in_log_snr_then_clean(grid, schedule, steps):
     levels = grid.levels(schedule, steps)
     log_snr = [level.log_snr for level in levels]
     assert len(levels) == steps + 1 and levels[-1] == CLEAN
-    assert all(a < b for a, b in zip(log_snr, log_snr[1:], strict=False))
+    assert all(a < b for a, b in pairwise(log_snr))
     assert all(isinstance(level.alpha, float) and isinstance(level.sigma, float) for level in levels)
 
 
@@ -82,7 +83,7 @@ def test_karras_grid_is_equation_five():
 
 def test_log_snr_grid_is_even_in_log_snr():
     log_snr = [level.log_snr for level in LogSnr().levels(Cosine(), 9)[:-1]]
-    gaps = [b - a for a, b in zip(log_snr, log_snr[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(log_snr)]
     assert gaps == pytest.approx([gaps[0]] * 8, rel=1e-9)
     assert log_snr[0] == pytest.approx(-2 * math.log(80.0))
 

@@ -143,7 +143,7 @@ def ddpm(steps, exact, monkeypatch, answer, **options):
 @pytest.mark.parametrize(("steps", "exact"), [(50, False), (50, True), (1000, True)])
 @pytest.mark.parametrize("name", ["fixed_small", "fixed_large"])
 def test_ddpm(steps, exact, name, monkeypatch):
-    """A thousand steps only in float64: the float32 cancellation in their 1 - alpha adds up to 1.3e-5 of it."""
+    """A thousand steps only in float64: float32 cancellation in their 1 - alpha adds up to 1.3e-5."""
     scheduler, theirs, draws = ddpm(steps, exact, monkeypatch, network, variance_type=name)
     solver = Ancestral({"fixed_small": SmallVariance(), "fixed_large": LargeVariance()}[name])
     ours = trajectory(table_of(scheduler), solver, rows(scheduler), start(), draws=draws)

@@ -155,7 +155,8 @@ def c_noise(level: Level, x: Tensor) -> Tensor:
     value = -0.125 * level.log_snr
     if isinstance(value, Tensor):
         return value.clamp(-REACH, REACH).to(x.dtype).expand(x.shape[0])
-    return x.new_full((x.shape[0],), min(max(value, -REACH), REACH))
+    value = REACH if value > REACH else -REACH if value < -REACH else value
+    return x.new_full((len(x),), value)
 
 
 def _scaled(c: Scalar, x: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ class Schedule(nn.Module, ABC):
         By autograd, in and out of inference mode; gradients reach a learned clock where they are on.
         """
         if not isinstance(t, Tensor):
-            value, slope = self.rate(torch.tensor(t, dtype=torch.float64))
+            with torch.no_grad():
+                value, slope = self.rate(torch.tensor(t, dtype=torch.float64))
             return _floats(value), _floats(slope)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
