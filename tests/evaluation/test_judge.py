@@ -82,6 +82,8 @@ def test_noise_is_far_and_copies_are_near():
     noisy = judged((fresh() + 0.5 * torch.randn(300, 1, 6, 6)).clamp(-1, 1))
     assert noisy.find("Frechet distance").value > 4 * noisy.find("Frechet distance").floor
     assert noisy.find("kernel distance").value > 5 * noisy.find("kernel distance").spread
+    assert any("differ from unseen images most in" in note and "sd" in note for note in noisy.notes)
+    assert any(note.startswith("statistics: Sees") for note in noisy.notes)
     copies = judged(X[100:400])
     assert copies.find("memorisation").value == 1.0
     assert copies.find("nearness").value < -10

@@ -34,6 +34,7 @@ class Features(ABC):
     fingerprint: str
     tells: str  # in words, what a distance in these features can and cannot tell
     resize: str = "none"
+    names: tuple[str, ...] = ()  # what each component is, where it can be said
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -50,6 +51,20 @@ def extract(features: Features, batches: Iterable[Tensor]) -> Rows:
     with torch.inference_mode():
         parts = [features(x).to("cpu", torch.float64).numpy() for x in batches]
     return np.concatenate(parts) if parts else np.empty((0, features.dimension))
+
+
+def departures(names: tuple[str, ...], samples: Rows, real: Rows, count: int = 5) -> list[str]:
+    """The components whose mean over samples departs most from the real images', in words.
+
+    samples (n, d), real (m, d); in standard deviations over the real images. Left out are components
+    within three standard errors, which chance explains, and those that differ by less than 0.1.
+    """
+    deviation = np.maximum(real.std(axis=0, ddof=1), 1e-9)
+    units = (samples.mean(axis=0) - real.mean(axis=0)) / deviation
+    own = samples.std(axis=0, ddof=1) / deviation
+    chance = np.maximum(0.1, 3.0 * np.sqrt(own**2 / len(samples) + 1.0 / len(real)))
+    order = np.argsort(-np.abs(units), kind="stable")[:count]
+    return [f"{names[i]} {units[i]:+.1f} sd" for i in order if abs(units[i]) > chance[i]]
 
 
 def fingerprint_of(*parts: str | bytes) -> str:
@@ -148,7 +163,7 @@ class Standardised(Features):
 
     def __init__(self, inner: Features, mean: Rows, std: Rows) -> None:
         self.inner, self.name, self.dimension = inner, inner.name, inner.dimension
-        self.tells, self.resize = inner.tells, inner.resize
+        self.tells, self.resize, self.names = inner.tells, inner.resize, inner.names
         self.mean, self.std = torch.from_numpy(mean), torch.from_numpy(std)
         self.fingerprint = fingerprint_of(inner.fingerprint, mean.tobytes(), std.tobytes())
 

@@ -18,7 +18,15 @@ from ..core.noise import seed_of
 from ..data.dataset import Batch
 from .confidence import Verdict, probabilities, verdict
 from .coverage import coverage
-from .features import Classifier, Features, Pixels, extract, fingerprint_of, fingerprint_of_module
+from .features import (
+    Classifier,
+    Features,
+    Pixels,
+    departures,
+    extract,
+    fingerprint_of,
+    fingerprint_of_module,
+)
 from .frechet import frechet
 from .kernel import kernel_distance
 from .memorisation import memorisation
@@ -85,7 +93,10 @@ class Scene:
         )
         distances = self._distances(features, mine, train, held)
         metrics = ordered([*distances, *self._coverage(features, mine, train, held)])
-        return Finding(tuple(metrics), _cautions(features, min(len(mine), len(held))))
+        notes = [f"{features.name}: {features.tells}", *_cautions(features, min(len(mine), len(held)))]
+        if gone := departures(features.names, mine, held) if features.names else []:
+            notes.append(f"{features.name}: samples differ from unseen images most in {'; '.join(gone)}.")
+        return Finding(tuple(metrics), tuple(notes))
 
     def copied(self) -> Finding:
         """Whether samples copy training images, pixel by pixel, and the likeliest copies."""

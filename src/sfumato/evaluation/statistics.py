@@ -21,13 +21,11 @@ import math
 from collections.abc import Callable
 from typing import final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .features import Features, adaptive_mean, fingerprint_of
-from .spread import Rows
 
 VERSION = "1"  # part of the fingerprint: raise it whenever a number changes
 LEVELS, SHELLS, DISTANCES, CELLS = 16, 8, (1, 2, 4, 8), 4
@@ -57,17 +55,6 @@ class ImageStatistics(Features):
         if x.shape[1:] != self.shape:
             raise ValueError(f"statistics of {self.shape} images cannot read a batch {tuple(x.shape)}")
         return torch.cat([values for _, values in _parts(x.double())], dim=1)
-
-
-def departures(names: tuple[str, ...], samples: Rows, real: Rows, count: int = 5) -> list[str]:
-    """The components whose mean over samples departs most from the real images', in words.
-
-    samples (n, d), real (m, d): rows of equal features; the unit is the standard deviation over real images.
-    """
-    gap = samples.mean(axis=0) - real.mean(axis=0)
-    units = gap / np.maximum(real.std(axis=0, ddof=1), 0.02)
-    order = np.argsort(-np.abs(units), kind="stable")[:count]
-    return [f"{names[i]}: {units[i]:+.1f} sd (from {real[:, i].mean():.3g} by {gap[i]:+.2g})" for i in order]
 
 
 def _parts(x: Tensor) -> list[Named]:
