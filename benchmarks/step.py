@@ -1,0 +1,257 @@
+"""A training step of our U-Net against the peers' and against the machine's convolutions.
+
+    $(benchmarks/peers.sh) benchmarks/step.py [--threads 2] [--rounds 12] [--sizes small medium digits]
+                                              [--compile] [--clock wall|processor] [--json FILE]
+
+One step: noise the batch, forward, squared error, backward, AdamW. Everything runs in one process and
+alternates, one step each per round, so that the machine's drift meets all alike; the figure is the
+fastest step, and GFLOP/s = 3 x forward FLOPs / time (the usual estimate), FLOPs counted by
+torch.utils.flop_counter. Ceiling: forward and backward of one 3x3 convolution, 128 channels, 32x32,
+batch 32, channels last, in the same rounds.
+
+Peers run as their examples do (float32, default AdamW), with bfloat16 autocast, and with channels
+last on top; --compile adds torch.compile of all that. Ours runs plain and as compute.py prepares it.
+On a machine with other work use --threads 1 --clock processor: the processor time of one thread does
+not count the time others held the core (though they still share caches and memory). Peers that are
+not installed are left out with a word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.machinery
+import json
+import os
+import platform
+import sys
+import time
+import types
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from sfumato.nets.compute import Compute
+from sfumato.nets.unet import UNet
+
+SHAPES = {"small": (32, 3, 32, 32), "medium": (32, 3, 32, 32), "digits": (64, 1, 8, 8)}
+BF16, FP32 = torch.bfloat16, torch.float32
+LAST, FIRST = torch.channels_last, torch.contiguous_format
+
+
+class Called(nn.Module):
+    """A peer's network behind one signature: net(x, t)."""
+
+    def __init__(self, net, call):
+        super().__init__()
+        self.net, self.call = net, call
+
+    def forward(self, x, t):
+        return self.call(self.net, x, t)
+
+
+def azula(size):
+    from azula.nn.unet import UNet as Net
+
+    widths, features = {
+        "small": ((64, 96, 128), 128),
+        "medium": ((128, 192, 256), 256),
+        "digits": ((48, 96), 64),
+    }[size]
+    channels = SHAPES[size][1]
+    net = Net(channels, channels, hid_channels=widths, hid_blocks=(2,) * len(widths), mod_features=features)
+    return Called(nn.ModuleList([net, nn.Linear(1, features)]), lambda n, x, t: n[0](x, n[1](t[:, None])))
+
+
+def diffusers(size):
+    from diffusers import UNet2DModel
+
+    widths = {"small": (40, 88, 88), "medium": (88, 192, 192), "digits": (32, 64)}[size]
+    _, channels, side, _ = SHAPES[size]
+    # attention at the second of three resolutions, or of two
+    levels = [i == 1 for i in range(len(widths))]
+    net = UNet2DModel(
+        sample_size=side,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=widths,
+        layers_per_block=2,
+        norm_num_groups=8,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in levels),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(levels)),
+    )
+    return Called(net, lambda n, x, t: n(x, t, return_dict=False)[0])
+
+
+def lucidrains(size):
+    if "torchvision" not in sys.modules:  # only its trainer uses torchvision: see peers.sh
+        empty = types.ModuleType("torchvision")
+        empty.transforms, empty.utils = types.ModuleType("transforms"), types.ModuleType("utils")
+        empty.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
+        sys.modules["torchvision"] = empty
+    from denoising_diffusion_pytorch import Unet
+
+    dim, multipliers = {"small": (48, (1, 2, 2)), "medium": (76, (1, 2, 4)), "digits": (32, (1, 2))}[size]
+    return Called(Unet(dim, dim_mults=multipliers, channels=SHAPES[size][1]), lambda n, x, t: n(x, t))
+
+
+def sfumato(size, **options):
+    settings = {"small": {}, "medium": {"width": 128}, "digits": {"width": 48, "multipliers": (1, 2)}}[size]
+    return UNet(SHAPES[size][1], 2, **{**settings, **options})
+
+
+class Case:
+    """One network in one way of computing: a step, its times and its FLOPs."""
+
+    def __init__(self, name, way, size, make, dtype, layout, *, fused=False, compiled=False):
+        self.name, self.way, self.times = name, way, []
+        torch.manual_seed(0)
+        net = make(size).train()
+        self.x = torch.randn(SHAPES[size])
+        t = torch.rand(len(self.x))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(self.x, t)
+        self.gflop = counter.get_total_flops() / len(self.x) / 1e9
+        self.million = sum(p.numel() for p in net.parameters()) / 1e6
+        ours = name == "sfumato"
+        if ours:
+            Compute(dtype, layout, fused).prepare(net)
+        else:
+            net = net.to(memory_format=layout)
+        self.dtype = dtype
+        self.optimizer = torch.optim.AdamW(net.parameters(), 1e-4, **({"fused": True} if ours else {}))
+        self.net = torch.compile(net, dynamic=False) if compiled else net
+
+    def step(self):
+        t = torch.rand(len(self.x))
+        alpha, sigma = torch.cos(t)[:, None, None, None], torch.sin(t)[:, None, None, None]
+        eps = torch.randn_like(self.x)
+        with torch.autocast("cpu", dtype=BF16, enabled=self.dtype == BF16):
+            out = self.net(alpha * self.x + sigma * eps, t)
+        (out.float() - eps).square().mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def row(self):
+        images = len(self.x) / min(self.times)
+        return {
+            "net": self.name, "way": self.way, "parameters_M": round(self.million, 2),
+            "GFLOP": round(self.gflop, 3), "ms": round(min(self.times) * 1e3, 2),
+            "median_ms": round(sorted(self.times)[len(self.times) // 2] * 1e3, 2),
+            "images_per_s": round(images, 1), "GFLOP_per_s": round(3 * self.gflop * images, 1),
+        }  # fmt: skip
+
+
+class Ceiling:
+    """Forward and backward of one convolution: what the machine gives at best."""
+
+    def __init__(self, dtype):
+        self.name, self.way, self.times = "conv 3x3, 128 channels", "bf16" if dtype == BF16 else "fp32", []
+        self.conv = nn.Conv2d(128, 128, 3, padding=1).to(dtype).to(memory_format=LAST)
+        self.x = torch.randn(32, 128, 32, 32, dtype=dtype).to(memory_format=LAST).requires_grad_()
+        self.gradient = torch.randn_like(self.x)
+
+    def step(self):
+        self.x.grad = self.conv.weight.grad = self.conv.bias.grad = None
+        self.conv(self.x).backward(self.gradient)
+
+    def row(self):
+        rate = 3 * 2 * 32 * 32 * 32 * 128 * 128 * 9 / min(self.times) / 1e9
+        ms = round(min(self.times) * 1e3, 2)
+        return {"net": self.name, "way": self.way, "ms": ms, "GFLOP_per_s": round(rate, 1)}
+
+
+def cases(size, compile_too):
+    found = [Ceiling(FP32), Ceiling(BF16)]
+    ways = [("fp32", FP32, FIRST), ("bf16", BF16, FIRST), ("bf16, channels last", BF16, LAST)]
+    for name, make in (("azula", azula), ("diffusers", diffusers), ("lucidrains", lucidrains)):
+        try:
+            found += [Case(name, way, size, make, dtype, layout) for way, dtype, layout in ways]
+            if compile_too and name != "lucidrains":
+                found.append(
+                    Case(name, "bf16, channels last, compiled", size, make, BF16, LAST, compiled=True)
+                )
+        except ImportError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    ours = [*ways, ("fp32, channels last, fused", FP32, LAST), ("bf16, channels last, fused", BF16, LAST)]
+    found += [Case("sfumato", w, size, sfumato, d, m, fused="fused" in w) for w, d, m in ours]
+    if size != "digits":
+
+        def patched(size):
+            return sfumato(size, patch=2, width=128 if size == "small" else 256, multipliers=(1,), blocks=4)
+
+        found.append(
+            Case("sfumato", "bf16, channels last, fused; patch 2", size, patched, BF16, LAST, fused=True)
+        )
+    return found
+
+
+def measure(found, rounds, clock):
+    """Alternate, one step each per round; the first call of each is timed as its preparation."""
+    for case in found:
+        start = time.perf_counter()
+        case.step()
+        case.first = round(time.perf_counter() - start, 2)
+        case.step()
+    for _ in range(rounds):
+        for case in found:
+            start = clock()
+            case.step()
+            case.times.append(clock() - start)
+    return [{**case.row(), "first_step_s": case.first} for case in found]
+
+
+def machine(threads, clock):
+    name = platform.processor() or platform.machine()
+    flags = ""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        table = {k.strip(): v.strip() for k, v in lines.items()}
+        name, flags = table.get("model name", name), table.get("flags", "")
+    known = [f for f in ("avx512f", "avx512_bf16", "amx_bf16") if f in flags.split()]
+    return {
+        "processor": name, "features": known, "cores": os.cpu_count(), "threads": threads,
+        "clock": clock, "torch": torch.__version__, "python": platform.python_version(),
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }  # fmt: skip
+
+
+def table(size, rows):
+    print(f"\n{size}: {' x '.join(map(str, SHAPES[size]))}")
+    print(
+        "| net | way | M | GFLOP | ms | img/s | GFLOP/s | first step, s |\n"
+        "|---|---|---:|---:|---:|---:|---:|---:|"
+    )
+    for r in rows:
+        cells = [
+            r.get(k, "")
+            for k in ("parameters_M", "GFLOP", "ms", "images_per_s", "GFLOP_per_s", "first_step_s")
+        ]
+        print(f"| {r['net']} | {r['way']} | " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--sizes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    clock = time.perf_counter if options.clock == "wall" else time.process_time
+    result = {"machine": machine(options.threads, options.clock), "sizes": {}}
+    for size in options.sizes:
+        rows = measure(cases(size, options.compile), options.rounds * (5 if size == "digits" else 1), clock)
+        result["sizes"][size] = rows
+        table(size, rows)
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
