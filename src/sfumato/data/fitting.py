@@ -19,6 +19,8 @@ from .options import Alpha, Fit, Plan
 
 Array = NDArray[Any]
 _LUMA = np.array([0.299, 0.587, 0.114])
+_ROWS = 64
+_GAP = 3.0  # a picture more than this many times too large is first reduced by whole factors
 _FULL = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -26,8 +28,8 @@ def prepare(header: Header, pixels: Array, plan: Plan) -> Array:
     """Pixels (H, W, colours + alpha) -> stored (C, H, W) of plan.kind and plan.size."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise Unreadable("contains NaN or infinite values")
-    pixels = _depth(_colours(_transparency(pixels, header, plan), plan), plan)
-    return np.ascontiguousarray(fit(pixels, plan).transpose(2, 0, 1))
+    pixels = fit(_colours(_transparency(pixels, header, plan), plan), plan)
+    return np.ascontiguousarray(_depth(pixels, plan).transpose(2, 0, 1))
 
 
 def _transparency(pixels: Array, header: Header, plan: Plan) -> Array:
@@ -39,11 +41,17 @@ def _transparency(pixels: Array, header: Header, plan: Plan) -> Array:
         return np.concatenate([pixels, opaque], axis=2)
     if not header.alpha:
         return pixels
-    colour, alpha = pixels[..., :-1], pixels[..., -1:].astype(np.float64) / full
-    if plan.alpha is Alpha.DROP or (alpha == 1.0).all():
-        return colour
-    mixed = colour * alpha + (1.0 - alpha) * (full if plan.alpha is Alpha.WHITE else 0.0)
-    return _rounded(mixed, pixels.dtype)
+    out = np.ascontiguousarray(pixels[..., :-1])
+    if plan.alpha is Alpha.DROP:
+        return out
+    ground = full if plan.alpha is Alpha.WHITE else 0.0
+    for y in range(
+        0, len(pixels), _ROWS
+    ):  # a few rows at a time: huge pictures must fit into the child's memory
+        share = pixels[y : y + _ROWS, :, -1:].astype(np.float64) / full
+        mixed = out[y : y + _ROWS] * share + (1.0 - share) * ground
+        out[y : y + _ROWS] = _rounded(mixed, pixels.dtype)
+    return out
 
 
 def _colours(pixels: Array, plan: Plan) -> Array:
@@ -55,7 +63,9 @@ def _colours(pixels: Array, plan: Plan) -> Array:
     if colours == 1 and plan.colours == 3:
         return np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), alpha], axis=2)
     if colours == 3 and plan.colours == 1:
-        gray = _rounded(pixels[..., :3] @ _LUMA, pixels.dtype)[..., None]
+        gray = np.empty((*pixels.shape[:2], 1), pixels.dtype)
+        for y in range(0, len(pixels), _ROWS):
+            gray[y : y + _ROWS, :, 0] = _rounded(pixels[y : y + _ROWS, :, :3] @ _LUMA, pixels.dtype)
         return np.concatenate([gray, alpha], axis=2)
     raise Unreadable(f"it has {colours} channel(s), the data set {plan.colours}")
 
@@ -111,7 +121,9 @@ def resize(pixels: Array, size: tuple[int, int], alpha: bool = False) -> Array:
     height, width = size
     if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3) and not alpha:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
-        small = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).reshape(height, width, -1)
+        small = np.asarray(
+            image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=_GAP)
+        ).reshape(height, width, -1)
         return np.clip(small, pixels.min((0, 1)), pixels.max((0, 1)))
     weight = pixels[..., -1].astype(np.float32) if alpha else np.ones(pixels.shape[:2], np.float32)
     share = np.maximum(_lanczos(weight, height, width), 1e-3) if alpha else 1.0
@@ -128,4 +140,5 @@ def resize(pixels: Array, size: tuple[int, int], alpha: bool = False) -> Array:
 
 
 def _lanczos(plane: Array, height: int, width: int) -> Array:
-    return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS))
+    image = Image.fromarray(plane)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=_GAP))

@@ -23,7 +23,7 @@ from typing import Any
 from ..core.errors import WorkerError
 from .options import Plan
 
-SECONDS = 10.0  # for one picture
+SECONDS = 30.0  # for one picture; a large one needs 2 on an idle machine
 START_SECONDS = 60.0
 BATCH = 64
 BATCH_BYTES = 8 << 20

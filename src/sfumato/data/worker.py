@@ -1,7 +1,7 @@
 """A child process that decodes pictures, so that a hostile or broken file harms nobody else.
 
 Started as `python -P -m sfumato.data.worker`: no fork, no import of the caller's main module, no pickle, no
-torch. At most 1 GiB of address space where the system can say so. The conversation, over pipes:
+torch. At most 2 GiB of address space where the system can say so. The conversation, over pipes:
 
     request   one line of JSON {"plan": {...} or null, "items": [...]}, an item being {"path": p},
               {"bytes": n} or {"fault": why}; then the announced bytes, one item after the other
@@ -26,7 +26,7 @@ from .decode import Unreadable, decode, peek
 from .fitting import prepare
 from .options import Plan
 
-MEMORY = 1 << 30
+MEMORY = 2 << 30  # 64 million pixels with transparency need about 1.5 GiB on their way
 MOST_BYTES = 512 << 20
 
 
