@@ -11,6 +11,7 @@ from torch import nn
 from training_toys import Autoencode, Toy
 
 from sfumato.core.errors import UsageError
+from sfumato.training.adamw import AdamW
 from sfumato.training.budget import RESERVE, Examples, Hours
 from sfumato.training.draws import Rows, block_of
 from sfumato.training.flat import ALIGN, Flat
@@ -23,15 +24,15 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Flatten(), nn.Linear(5 * 4, 7), nn.Linear(7, 1))
 
 
-def test_a_step_on_the_vector_is_a_step_on_the_parameters():
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_on_the_vector_is_a_step_on_the_parameters(fused):
     """AdamW, clipping and gradients on one vector equal torch's own on many tensors."""
     plain, flattened = network(), network()
     plain[0].weight.data = plain[0].weight.data.contiguous(memory_format=torch.channels_last)
     flattened[0].weight.data = flattened[0].weight.data.contiguous(memory_format=torch.channels_last)
     flat = Flat(flattened.named_parameters())
-    leaf = nn.Parameter(flat.values)
-    leaf.grad = flat.grads
-    ours = torch.optim.AdamW([leaf], lr=1e-2, weight_decay=0.1, fused=True)
+    ours = AdamW(flat.values, flat.grads, betas=(0.9, 0.999), decay=0.1)
+    ours.fused = fused
     theirs = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1)
     for _ in range(5):
         x = torch.randn(4, 3, 4, 4)
@@ -42,9 +43,14 @@ def test_a_step_on_the_vector_is_a_step_on_the_parameters():
         norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.1)
         torch.testing.assert_close(torch.linalg.vector_norm(flat.grads), norm)
         flat.grads.mul_((0.1 / norm).clamp(max=1.0))
-        ours.step()
+        ours.step(1e-2, torch.zeros(()))
         theirs.step()
     assert flat.attached()
+    before = flat.values.clone(), ours.count.clone(), ours.moments["exp_avg"].clone()
+    flat.grads.fill_(math.nan)
+    ours.step(1e-2, torch.ones(()))
+    assert before[0].equal(flat.values) and before[1].equal(ours.count)
+    assert before[2].equal(ours.moments["exp_avg"])
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(flat.parameters[name].data, parameter.data, rtol=1e-5, atol=1e-6)
     assert flattened[0].weight.is_contiguous(memory_format=torch.channels_last)

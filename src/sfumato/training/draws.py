@@ -22,6 +22,19 @@ def block_of(batch: int) -> int:
     return math.gcd(batch, 8)
 
 
+def seed_networks(seed: int, device: torch.device) -> None:
+    """Seed what does not draw from a `Noise`, such as dropout.
+
+    Not torch.manual_seed: with a GPU build of PyTorch and no GPU in use it keeps a growing list of
+    calls to make up for later.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 class Rows(Noise):
     """Draws for the rows [start, stop) of a run's endless sequence of examples."""
 

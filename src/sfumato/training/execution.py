@@ -18,11 +18,10 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Execution:
-    """bf16: mixed precision; channels_last: layout of image weights; compiled: blocks are compiled."""
+    """bf16: mixed precision; channels_last: layout of image weights."""
 
     bf16: bool = False
     channels_last: bool = False
-    compiled: bool = False
 
     def context(self, device: torch.device) -> AbstractContextManager[object]:
         """The precision of a forward pass."""
@@ -42,5 +41,4 @@ class Execution:
     def __str__(self) -> str:
         parts = ["bf16" if self.bf16 else "fp32"]
         parts += ["channels-last"] if self.channels_last else []
-        parts += ["compiled"] if self.compiled else []
         return ", ".join(parts)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..core.noise import Noise, seed_of
 from ..data.loader import Dataset
 from ..objectives.objective import Judge, Objective
+from .draws import seed_networks
 from .execution import Execution
 
 CHUNK = 64
@@ -48,7 +49,7 @@ class HeldOutLoss:
             rows = range(start, min(start + self.chunk, self.count))
             batch = self.data.batch(list(rows), self.device)
             noise = Noise([seed_of("held-out", SEED, k) for k in rows], device=self.device)
-            torch.manual_seed(seed_of("held-out", SEED, start))
+            seed_networks(seed_of("held-out", SEED, start), self.device)
             with execution.context(self.device):
                 values = self._values(objective, module, batch, noise, seen)
             for name, value in values.items():

@@ -24,7 +24,8 @@ from ..core.errors import OutOfMemoryError
 from ..core.noise import seed_of
 from ..data.loader import Dataset
 from ..objectives.objective import Loss, Phase
-from .draws import Rows, block_of
+from .adamw import AdamW
+from .draws import Rows, block_of, seed_networks
 from .ema import Ema
 from .execution import Execution
 from .flat import Flat
@@ -33,8 +34,6 @@ from .signals import StopRequested
 from .stage import Stage
 from .state import Progress, unpack
 from .world import World
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -66,28 +65,14 @@ class Turn:
         moved = [p for module in phase.modules for p in module.parameters() if p.requires_grad]
         self.flat = Flat((names[id(p)], p) for p in moved)
         self.ema = Ema(self.flat, stage.lengths)
-        leaf = nn.Parameter(self.flat.values)
-        leaf.grad = self.flat.grads
-        self.fused = leaf.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(
-            [leaf], betas=stage.betas, weight_decay=stage.decay, fused=self.fused or None
-        )
-        # made at once, so that the first update cannot run out of memory half-way
-        self.moments: dict[str, Tensor] = {name: self.flat.like() for name in MOMENTS}
-        self.count = torch.zeros((), device=leaf.device if self.fused else "cpu")
-        self.optimizer.state[leaf] = {"step": self.count, **self.moments}
+        self.optimizer = AdamW(self.flat.values, self.flat.grads, betas=stage.betas, decay=stage.decay)
 
     def update(self, rate: float, clip: float, loss: Tensor, world: World) -> tuple[Tensor, Tensor]:
         """Exchange, clip and apply the gradient unless it is not finite: (norm, bad)."""
         norm = torch.linalg.vector_norm(world.sum(self.flat.grads))
         bad = 1.0 - torch.isfinite(norm + loss).float()
-        if self.flat.grads.is_cuda:  # the kernel itself leaves the update out: nobody waits
-            self.optimizer.found_inf = bad  # type: ignore[attr-defined]
-        elif bad:
-            return norm, bad
         self.flat.grads.mul_((clip / (norm + 1e-12)).clamp_(max=1.0))
-        self.optimizer.param_groups[0]["lr"] = rate
-        self.optimizer.step()
+        self.optimizer.step(rate, bad)
         return norm, bad
 
 
@@ -204,7 +189,7 @@ class StageRun:
         key = (self.seed, self.stage.name, turn.phase.name)
         noise = Rows(key, seen + start, seen + stop, block=self.block, device=self.world.device)
         # what does not take its randomness from `noise` (dropout) is tied to the position too
-        torch.manual_seed(seed_of(*key, "network", seen + start))
+        seed_networks(seed_of(*key, "network", seen + start), self.world.device)
         with self.execution.context(self.world.device):
             loss = turn.phase.loss(self.module, batch, noise=noise, seen=seen)
         total = loss.total.float().sum() / self.stage.batch
@@ -233,10 +218,10 @@ class StageRun:
         for turn in self.turns:
             for k, vector in enumerate(turn.ema.vectors):
                 averages |= {f"{k}/{n}": v for n, v in turn.flat.views(vector).items()}
-            for moment, vector in turn.moments.items():
+            for moment, vector in turn.optimizer.moments.items():
                 views = turn.flat.views(vector)
                 optimizer |= {f"{turn.phase.name}/{moment}/{n}": v for n, v in views.items()}
-            optimizer[f"{turn.phase.name}/step"] = turn.count
+            optimizer[f"{turn.phase.name}/step"] = turn.optimizer.count
         return {
             "model.safetensors": dict(self.model.state_dict()),
             "objective.safetensors": dict(self.stage.objective.state_dict()),

@@ -235,7 +235,7 @@ class Trainer:
         """The stage ready to step: as the checkpoint left it, or planned and saved at its start."""
         progress = self.progress
         resumed = found is not None and progress.target > 0
-        execution = Execution(progress.bf16, progress.channels_last, progress.compiled)
+        execution = Execution(progress.bf16, progress.channels_last)
         if not resumed:
             execution = self._plan(stage)
         run = StageRun(stage, self.model, self.data, self.world, execution, progress.seed)

@@ -27,12 +27,13 @@ def collapse(kl_per_unit: Sequence[float]) -> list[str]:
 
 
 def ema_memory(share: float, lag: float) -> list[str]:
-    """An average that still remembers the start: share of it from initial or very early weights."""
+    """An average that still remembers the beginning: the share of it that stems from weights of the
+    first fifth of training, and |EMA - raw| / |raw|."""
     if share < 0.05:
         return []
     return [
-        f"The averaged weights still contain {share:.0%} of the initial weights "
-        f"(they differ from the raw weights by {lag:.0%}); their pictures lag behind. Train longer."
+        f"The averaged weights still contain {share:.0%} of the weights of the first fifth of training "
+        f"(they differ from the raw ones by {lag:.0%}); their pictures lag behind. Use a shorter average."
     ]
 
 

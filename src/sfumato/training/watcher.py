@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from ..core.errors import StorageError
 from . import watch
+from .ema import early_share
 from .events import HeldOut, Note, Reporter, Stepped
 from .heldout import HeldOutLoss
 from .keeper import Keeper, NotFinite
@@ -203,6 +204,10 @@ class Watcher:
         progress, run = self.progress, self.run
         if progress.looked == progress.seen:
             return
+        if progress.seen:
+            share = early_share(run.turns[0].ema.gammas[0], 0.2)
+            for text in watch.ema_memory(share, self._latest.get("lag", 0.0)):
+                self._note(text)
         run.model.eval()
         moment = Moment(
             run.model,
