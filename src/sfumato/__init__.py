@@ -1,9 +1,9 @@
 """Sfumato: train, sample, measure and explore latent-variable generative models on your own data.
 
     import sfumato
-    run = sfumato.train("diffusevae", "digits", hours=0.05)
+    run = sfumato.train("diffusevae", "digits", budget=sfumato.Budget(hours=0.05))
     run.sample(64, seed=0)                      # uint8 array (64, 8, 8)
-    sfumato.open("runs/demo").evaluate()
+    sfumato.evaluate(run)                       # metrics, each with its protocol
 
 The package is a house of floors; a file imports only from lower floors (docs/architecture.md).
 Nothing heavy is imported until it is used.
@@ -14,20 +14,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "compare", "doctor", "open", "recipes", "train"]
+__all__ = ["Budget", "Run", "__version__", "compare", "doctor", "evaluate", "open", "recipes", "train"]
 
 if TYPE_CHECKING:
     from .app.compare import compare
     from .app.doctor import doctor
+    from .app.evaluate import evaluate
     from .app.run import Run
     from .app.run import open_run as open
-    from .app.train import train
+    from .app.train import Budget, train
 
 _HOME = {
+    "Budget": ("app.train", "Budget"),
     "Run": ("app.run", "Run"),
     "open": ("app.run", "open_run"),
     "train": ("app.train", "train"),
     "doctor": ("app.doctor", "doctor"),
+    "evaluate": ("app.evaluate", "evaluate"),
     "compare": ("app.compare", "compare"),
     "recipes": ("recipes", None),
 }

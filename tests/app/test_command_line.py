@@ -22,7 +22,8 @@ def test_help_answers_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ["demo", "train", "sample", "reconstruct", "interpolate", "traverse", "evaluate", "compare", "doctor", "recipes"]:
+    verbs = ("demo", "train", "sample", "reconstruct", "interpolate", "traverse", "evaluate", "compare")
+    for verb in (*verbs, "doctor", "recipes"):
         assert verb in done.stdout
 
 
@@ -33,8 +34,8 @@ def test_help_answers_without_torch():
         (["sample"], "RUN"),
         (["train", "vae"], "DATA"),
         (["sample", "x", "--n"], "n"),
-        (["sample", "x", "-n", "0"], "0"),
-        (["sample", "x", "--steps", "0"], "0"),
+        (["sample", "x", "-n", "0"], "'-n'"),
+        (["sample", "x", "--steps", "0"], "'--steps'"),
     ],
 )
 def test_usage_errors_exit_with_two_and_name_the_word(arguments, words, capsys):

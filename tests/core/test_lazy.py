@@ -101,8 +101,10 @@ def test_every_slip_names_the_legal_keys_or_types(path, value, words):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda v: st.lists(v, max_size=3)
-    | st.dictionaries(st.sampled_from(["make", "front", "radius", "x"]), v, max_size=3),
+    lambda v: (
+        st.lists(v, max_size=3)
+        | st.dictionaries(st.sampled_from(["make", "front", "radius", "x"]), v, max_size=3)
+    ),
     max_leaves=8,
 )
 

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from .. import __version__
@@ -28,6 +28,9 @@ from .verbs import (
     train,
     traverse,
 )
+
+# the parser's own errors; some versions of typer carry a parser of their own, so ask for the class
+ParseError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="sfumato",
@@ -63,16 +66,15 @@ def run(arguments: list[str]) -> int:
     debug, as_json = "--debug" in arguments, "--json" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="sfumato", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SfumatoError as error:
         if debug:
             traceback.print_exc()
         return _answer(error.what, error.where, error.remedy, error.code, as_json)
-    except click.ClickException as error:
-        remedy = _usage(error)
-        return _answer(error.format_message(), None, remedy, 2, as_json)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except ParseError as error:
+        return _answer(error.format_message(), None, _usage(error), 2, as_json)
+    except (typer.Abort, KeyboardInterrupt):
         return _answer("stopped", None, "", 130, as_json)
     except BrokenPipeError:
         return 0
@@ -80,7 +82,7 @@ def run(arguments: list[str]) -> int:
         return _bug(as_json)
 
 
-def _usage(error: click.ClickException) -> str:
+def _usage(error: Any) -> str:
     context = getattr(error, "ctx", None)
     return f"See: {context.command_path} --help" if context is not None else "See: sfumato --help"
 

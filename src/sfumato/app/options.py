@@ -30,6 +30,9 @@ Temperature = Annotated[
 Class = Annotated[str | None, typer.Option("--class", help="A class by name; default: all in turn.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write; default: inside the run.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; default: the best present.")]
+Size = Annotated[str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")]
+FitWord = Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")]
+AlphaWord = Annotated[str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a dial or a leaf of the recipe; repeatable."),

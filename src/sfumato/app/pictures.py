@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from ..data.facts import Facts
-from ..data.pictures import write_image
 from ..data.pixels import to_model
+from ..data.write import write_image
 from ..report import grid
 from ..training.storage import Disk, to_json
 from .run import Images, Run
@@ -43,11 +43,7 @@ def write_samples(run: Run, images: Images, out: Path | None, told: Mapping[str,
     folder = prepared(out or run.path / "samples" / f"n{len(images)}-seed{chosen}")
     digits = max(4, len(str(len(images))))
     x = as_model(images, run.facts)
-    stored = as_stored(images, run.facts)
-    files = [
-        write_image(one, folder / f"{i:0{digits}}", alpha=run.facts.alpha).name
-        for i, one in enumerate(stored)
-    ]
+    files = [write_image(one, folder / f"{i:0{digits}}", run.facts).name for i, one in enumerate(images)]
     sheet = folder / "grid.png"
     shown = grid.grid(x[:256], run.facts)
     DISK.replace(sheet, grid.png(shown))

@@ -48,7 +48,7 @@ class Lines(Reporter):
 
     def __init__(self, console: Console) -> None:
         self.console, self.last = console, time.monotonic()
-        self.notes: list[Note] = []
+        self.warnings: list[str] = []
 
     def report(self, event: Event) -> None:
         """Say what is worth saying."""
@@ -63,7 +63,7 @@ class Lines(Reporter):
             case StageStarted():
                 self.console.say(f"Stage {event.index + 1} of {event.count}: {event.stage} - in closed form")
             case Note(text=text, warning=warning):
-                self.notes.append(event)
+                self.warnings += [text] if warning else []
                 self.console.say(("Warning: " if warning else "") + text)
             case StageEnded(seconds=seconds) if seconds > 0:
                 self.console.say(f"{event.stage} done in {duration(seconds)}")

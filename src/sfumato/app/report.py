@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from ..core.errors import RefusedError
 from ..evaluation.protocol import Metric
+from ..report.history import curves_of
 from ..report.html import run_page
-from ..report.summary import Curves, Picture, Remark, Rows, RunSummary, Series, Step
+from ..report.summary import Picture, Remark, Rows, RunSummary, Step
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .progress import duration
 from .run import Run, describe_shape
@@ -50,7 +49,6 @@ def write_report(run: Run) -> Path:
 
 def summarise(run: Run) -> RunSummary:
     """Everything the report shows, read from the folder."""
-    records = run.folder.history()
     metrics, notes = read_metrics(run.path)
     told = [str(text) for text in run.about.get("notes", [])]
     return RunSummary(
@@ -59,7 +57,7 @@ def summarise(run: Run) -> RunSummary:
         facts=facts(run),
         film=film(run.path / "samples", [s.name for s in run.recipe.stages]),
         pictures=pictures(run.path / "samples"),
-        curves=curves(records),
+        curves=curves_of(run.folder.history()),
         metrics=metrics,
         remarks=(*(Remark(t, warning=True) for t in told), *(Remark(t) for t in notes)),
         steps=tuple(Step(c, "") for c in run.next_commands()),
@@ -128,42 +126,6 @@ def opened(path: Path) -> Image.Image:
     picture = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG",))
     picture.load()
     return picture
-
-
-def curves(records: Sequence[dict[str, Any]]) -> tuple[Curves, ...]:
-    """Loss terms, held-out losses and the EMA's distance over examples, one set for each stage."""
-    made: list[Curves] = []
-    for stage in dict.fromkeys(str(r["stage"]) for r in records):
-        rows = [r for r in records if r["stage"] == stage]
-        steps = [r for r in rows if r["kind"] == "step"]
-        judged = [r for r in rows if r["kind"] == "held_out"]
-        made += drawn(f"{stage}: training", "per example", steps, leave=("rate", "lag"))
-        made += drawn(f"{stage}: held-out examples", "per example", judged)
-        made += drawn(f"{stage}: |EMA - raw| / |raw|", "relative", steps, only=("lag",))
-    return tuple(made)
-
-
-def drawn(
-    title: str,
-    y: str,
-    rows: Sequence[dict[str, Any]],
-    *,
-    leave: Sequence[str] = (),
-    only: Sequence[str] = (),
-) -> list[Curves]:
-    """The numbers of records as lines over the examples seen; nothing for fewer than two points."""
-    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in rows:
-        for name, value in row.items():
-            counts = isinstance(value, (int, float)) and name not in ("seen", *leave)
-            if counts and (not only or name in only):
-                points[name].append((row["seen"], value))
-    lines = tuple(
-        Series(name, [x for x, _ in line], [v for _, v in line])
-        for name, line in sorted(points.items())
-        if len(line) > 1
-    )
-    return [Curves(title, "examples seen", y, lines)] if lines else []
 
 
 def evaluation_json(metrics: Sequence[Metric], notes: Sequence[str]) -> bytes:

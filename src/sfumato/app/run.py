@@ -285,12 +285,6 @@ class Run:
             return [f"sfumato evaluate RUN --judge {self.path}"]
         return [f"sfumato sample {self.path} -n 64", f"sfumato evaluate {self.path}"]
 
-    def evaluate(self, **asked: Any) -> Any:
-        """Judge the samples; see `sfumato evaluate --help`."""
-        from .evaluate import evaluate
-
-        return evaluate(self, **asked)
-
     def describe_plan(self, **asked: Any) -> str:
         """The sampling plan in words."""
         return plan_line(self.plan(**asked))

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import __version__
 from ..core.errors import RefusedError, UsageError
 from ..core.lazy import build, dump
 from ..data.dataset import Dataset, Split
+from ..data.facts import Facts
 from ..data.inspect import examine
 from ..models.generator import Generator
 from ..report import grid
@@ -101,56 +103,31 @@ def train(
     looks: int = 10,
 ) -> Run:
     """Train RECIPE on DATA into a run folder, or go on with it; the finished run, read back from disk."""
-    console = console or Console()
-    path, plan = Path(out) if out else default_folder(recipe, data), budget.build()
-    asked = Settings(looks=looks, execution=execution_of(precision))
+    plan, asked = budget.build(), Settings(looks=looks, execution=execution_of(precision))
     world = World(best_device(device)) if device else World.find()
-    if not world.main:
-        console = Console(as_json=True, silent=True)
-    console.say(f"Run folder: {path}")
+    console = (console or Console()) if world.main else Console(silent=True)
+    folder = RunDir(Path(out) if out else default_folder(recipe, data))
+    console.say(f"Run folder: {folder.path}")
     whole, parts = read_data(data, test, held_out, options or {}, console)
     facts = replace(parts.train.facts, fingerprint=whole.fingerprint)
     tree = compose(recipe, facts, settings or {})
-    folder = RunDir(path)
-    if fresh and world.main:
-        start_again(folder, console)
-    about = {
-        "recipe": recipe,
-        "data": data,
-        "test": test,
-        "held_out": held_out,
-        "options": given_options(options or {}),
-        "fingerprint": whole.fingerprint,
-        "settings": dict(settings or {}),
-        "budget": budget.to_json(),
-        "seed": seed,
-        "command": " ".join(["sfumato", *sys.argv[1:]]),
-        "version": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "format": 1,
-    }
-    torch.manual_seed(seed)
-    recipe_built = build(tree)
+    torch.manual_seed(seed)  # the initial weights; everything later draws by position
+    built = build(tree)
     if world.main:
-        with folder.lock():
-            new = folder.begin(dump(tree, NAMES), facts.to_json(), about)
-        if new:
-            folder.disk.replace(path / "data-preview.png", grid.png(preview_of(parts.train, seed)))
-            console.say(f"The exact tensors the model will see: {path / 'data-preview.png'}")
-        elif folder.names():
-            console.say("This run exists with the same recipe and data: going on with it.")
+        about: dict[str, Any] = {"recipe": recipe, "data": data, "test": test, "held_out": held_out}
+        about |= {"options": given_options(options or {}), "settings": dict(settings or {})}
+        about |= {"fingerprint": whole.fingerprint, "budget": budget.to_json(), "seed": seed}
+        begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
     world.wait()
-    probes = (SampleGrid(facts, seed), ReconstructionGrid(facts, parts.held_out))
     reporter = listener(console)
     trainer = Trainer(
-        recipe_built,
+        built,
         parts.train,
         folder,
         budget=plan,
         seed=seed,
         held_out=parts.held_out,
-        probes=probes,
+        probes=(SampleGrid(facts, seed), ReconstructionGrid(facts, parts.held_out)),
         reporter=reporter,
         world=world,
         settings=asked,
@@ -159,11 +136,40 @@ def train(
         trainer.fit()
     finally:
         reporter.close()
-        if world.main and reporter.notes:
-            folder.tell(notes=[n.text for n in reporter.notes if n.warning])
+        if world.main and reporter.warnings:
+            folder.tell(notes=reporter.warnings)
     if not world.main:
         sys.exit(0)
-    return finish(Run(path, device), trainer, console)
+    return finish(Run(folder.path, device), trainer.model, console)
+
+
+def begin(
+    folder: RunDir,
+    recipe: Any,
+    facts: Facts,
+    about: Mapping[str, Any],
+    data: Dataset,
+    fresh: bool,
+    console: Console,
+) -> None:
+    """Describe a new run, or check that the folder holds this very one."""
+    if fresh:
+        start_again(folder, console)
+    software = {
+        "command": " ".join(["sfumato", *sys.argv[1:]]),
+        "version": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "format": 1,
+    }
+    with folder.lock():
+        new = folder.begin(recipe, facts.to_json(), {**about, **software})
+    if new:
+        preview = folder.path / "data-preview.png"
+        folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
+        console.say(f"The exact tensors the model will see: {preview}")
+    elif folder.names():
+        console.say("This run exists with the same recipe and data: going on with it.")
 
 
 def read_data(
@@ -207,23 +213,28 @@ def start_again(folder: RunDir, console: Console) -> None:
     console.say(f"The old run is kept in {aside}.")
 
 
-def finish(run: Run, trainer: Trainer, console: Console) -> Run:
-    """Sample from the folder and from memory with the same seeds; they must agree. Then the report."""
-    if isinstance(run.model, Generator) and isinstance(trainer.model, Generator):
+AGREE = 1e-3  # model units; layouts of weights differ, and with them the rounding of sums
+
+
+def finish(run: Run, trained: nn.Module, console: Console) -> Run:
+    """Sample from the folder and from memory with the same seeds: they must agree. Then the report."""
+    if isinstance(run.model, Generator) and isinstance(trained, Generator):
         seeds = list(range(4))
-        read = run.model.sample(4, seeds=seeds)
-        held = trainer.model.sample(4, seeds=seeds).to(read.device)
-        if not torch.equal(read, held):
+        read, held = (model.sample(4, seeds=seeds).cpu() for model in (run.model, trained))
+        same = all(torch.equal(a, b) for a, b in zip(*states(run.model, trained), strict=True))
+        if not same or float((read - held).abs().max()) > AGREE:
             raise RefusedError(
-                "the model on disk draws other images than the one in memory",
+                "the model on disk is not the one in memory",
                 where=run.path,
                 remedy="This must not happen: please report it with the run folder.",
             )
-        probe = SampleGrid(run.facts)
-        run.folder.disk.replace(
-            run.path / "samples" / "final.png", grid.png(grid.grid(probe.draw(run.model), run.facts))
-        )
+        sheet = grid.grid(SampleGrid(run.facts).draw(run.model), run.facts)
+        run.folder.disk.replace(run.path / "samples" / "final.png", grid.png(sheet))
         console.say(f"Samples from the checkpoint on disk: {run.path / 'samples' / 'final.png'}")
-    page = write_report(run)
-    console.say(f"Report: {page}")
+    console.say(f"Report: {write_report(run)}")
     return run
+
+
+def states(*models: nn.Module) -> list[list[torch.Tensor]]:
+    """The tensors of models, on the CPU, in order of their names."""
+    return [[v.cpu() for _, v in sorted(model.state_dict().items())] for model in models]

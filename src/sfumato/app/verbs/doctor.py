@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Json
+from ..options import AlphaWord, FitWord, Json, Size
 
 NAME = "doctor"
 
@@ -17,13 +17,9 @@ def command(
     data: Annotated[
         str | None, typer.Argument(help="What `train` would take; none: look at the machine.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")
-    ] = None,
-    fit: Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")] = None,
-    alpha: Annotated[
-        str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")
-    ] = None,
+    size: Size = None,
+    fit: FitWord = None,
+    alpha: AlphaWord = None,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Where to write the preview picture.")
     ] = None,

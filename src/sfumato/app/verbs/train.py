@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Device, Json, Sets, parse_set
+from ..options import AlphaWord, Device, FitWord, Json, Sets, Size, parse_set
 
 NAME = "train"
 
@@ -41,13 +41,9 @@ def command(
     test: Annotated[
         str | None, typer.Option("--test", help="Held-out data; default: a tenth of DATA is held out.")
     ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")
-    ] = None,
-    fit: Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")] = None,
-    alpha: Annotated[
-        str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")
-    ] = None,
+    size: Size = None,
+    fit: FitWord = None,
+    alpha: AlphaWord = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again in a folder that holds another run.")
     ] = False,
