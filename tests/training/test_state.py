@@ -5,12 +5,11 @@ from dataclasses import fields
 
 import pytest
 import torch
-from training_toys import recipe, single, trainer
+from training_toys import trainer
 
 from sfumato.core.errors import RefusedError
 from sfumato.training.rundir import RunDir
 from sfumato.training.state import Progress, finite, pack, unpack
-from sfumato.training.weights import load_weights
 
 STATE = Progress(seed=3, losses=[[8, 0.5]], chosen={"first": 0.1}, environment={"torch": "2"})
 
@@ -120,28 +119,3 @@ def test_a_missing_tensor_or_file_stops_the_resume(tmp_path, file):
         with pytest.raises(RefusedError) as caught:
             trainer(tmp_path / "run").fit()
         assert file in str(caught.value)
-
-
-def test_weights_of_a_finished_and_of_a_moved_run(tmp_path):
-    made = trainer(tmp_path / "run", recipe())
-    made.fit()
-    (tmp_path / "run").rename(tmp_path / "moved")
-    model = recipe().model
-    loaded = load_weights(RunDir(tmp_path / "moved"), model)
-    assert loaded.finished and not loaded.averaged and loaded.progress.total == 160
-    assert all(
-        a.equal(b) for a, b in zip(model.state_dict().values(), made.model.state_dict().values(), strict=True)
-    )
-
-
-def test_weights_in_the_middle_of_a_stage_are_the_averages(tmp_path):
-    made = trainer(tmp_path / "run", single(), save_examples=80)
-    made.fit()
-    name = next(n for n in made.run.names() if n.endswith("only-80"))
-    averaged, raw = single().model, single().model
-    assert load_weights(made.run, averaged, checkpoint=name).averaged
-    assert not load_weights(made.run, raw, checkpoint=name, raw=True).averaged
-    distance = sum((a - b).norm() for a, b in zip(averaged.parameters(), raw.parameters(), strict=True))
-    assert 0 < distance < 1
-    with pytest.raises(RefusedError, match=r"(lacks|unknown tensor)"):
-        load_weights(made.run, torch.nn.Linear(2, 2))

@@ -2,17 +2,18 @@
 
 The steps are real ones and are undone: every tensor is put back from a copy, and since randomness is
 a function of position nothing else has to be. They answer three questions by measurement: which
-execution (float32 or bfloat16, memory layout) is fastest here, how many examples fit into a budget
-of hours, and what micro-batch fits into memory. A candidate replaces the plain one only if it is
-clearly faster, so that noise in the clock does not decide.
+execution is fastest here, how many examples fit into a budget of hours, and what micro-batch fits
+into memory. Ways of computing are tried one change at a time (layout, compilation, precision), each
+kept if it is clearly faster, so that noise in the clock does not decide; the time it takes to
+prepare a way is charged against it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,19 +22,26 @@ from .execution import Execution
 from .stagerun import StageRun
 from .state import Progress
 
-# a candidate must be this much faster than the plain way
+# a change must make training this much faster
 MARGIN = 1.05
-# seconds of timed steps for each candidate, at least two steps
-SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What trial steps showed: examples per second and the micro-batch that fitted (0: any)."""
+    """What trial steps showed.
+
+    speed: examples per second; micro: the micro-batch that fitted (0: the whole batch); ready:
+    seconds until the first step was done.
+    """
 
     execution: Execution
     speed: float
     micro: int
+    ready: float
+
+    def seconds(self, examples: float) -> float:
+        """The time so many examples would take, preparation included."""
+        return self.ready + examples / self.speed
 
 
 def try_steps(
@@ -41,23 +49,31 @@ def try_steps(
     progress: Progress,
     ids: Tensor,
     poll: Callable[[], None],
-    *,
-    seconds: float = SECONDS,
+    seconds: float,
+    ready: float = 0.0,
 ) -> Trial:
-    """Time steps on the examples `ids` and undo them. The first one, which warms up, is not counted."""
-    device = run.world.device
+    """Time steps on the examples `ids` for about `seconds` and undo them.
+
+    The first step, which warms up, only counts for `ready`, to which the time spent before is given.
+    """
     kept = {file: {n: t.clone() for n, t in part.items()} for file, part in run.tensors().items()}
-    trial = deepcopy(progress)
-    rate = progress.rate_scale * run.stage.rate.at(run.stage.batch / 2, 1e9)
+    trial, device = deepcopy(progress), run.world.device
+    rate = run.stage.rate.at(run.stage.batch / 2, 1e9)
+
+    def step() -> None:
+        poll()
+        run.step(trial, ids, rate, poll, _quiet)
+        run.average(run.stage.batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     try:
-        run.step(trial, ids, rate, poll, lambda text: None)
-        _settle(device)
+        start = time.perf_counter()
+        step()
+        ready += time.perf_counter() - start
         count, start = 0, time.perf_counter()
         while count < 2 or run.world.agree(time.perf_counter() - start) < seconds:
-            poll()
-            run.step(trial, ids, rate, poll, lambda text: None)
-            run.average(run.stage.batch)
-            _settle(device)
+            step()
             count += 1
         elapsed = run.world.agree(time.perf_counter() - start)
     finally:
@@ -65,24 +81,21 @@ def try_steps(
             for file, part in run.tensors().items():
                 for name, tensor in part.items():
                     tensor.copy_(kept[file][name])
-    return Trial(run.execution, count * run.stage.batch / elapsed, trial.micro)
+    return Trial(run.execution, count * run.stage.batch / elapsed, trial.micro, run.world.agree(ready))
 
 
-def fastest(trials: Sequence[Trial]) -> Trial:
-    """The first (plain) trial unless another is clearly faster."""
-    best = max(trials, key=lambda trial: trial.speed)
-    return best if best.speed > MARGIN * trials[0].speed else trials[0]
-
-
-def candidates(device: torch.device, axes: int) -> list[Execution]:
-    """Ways to compute worth trying on a device, the plain one first. axes: of the images (2: H, W)."""
+def fastest(attempt: Callable[[Execution], Trial], device: torch.device, examples: float) -> list[Trial]:
+    """Trials of ways to compute, the best first; `examples`: how many the choice is for (about)."""
+    best = attempt(Execution())
+    trials = [best]
     bf16 = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported())
-    layouts = (False, True) if axes in (2, 3) else (False,)
-    return [
-        Execution(bf16=b, channels_last=c) for b in ((False, True) if bf16 else (False,)) for c in layouts
-    ]
+    for change in ({"channels_last": True}, {"compiled": True}, {"bf16": True})[: 3 if bf16 else 2]:
+        other = attempt(replace(best.execution, **change))
+        trials.append(other)
+        if other.seconds(examples) * MARGIN < best.seconds(examples):
+            best = other
+    return [best, *(trial for trial in trials if trial is not best)]
 
 
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _quiet(text: str) -> None:
+    """What happens in a trial is not told."""

@@ -91,7 +91,7 @@ class StageRun:
         self.module, self.trained = stage.module(model), stage.trained(model)
         self.block = block_of(stage.batch)
         stage.objective.to(world.device)
-        execution.prepare(self.trained)
+        execution.prepare(model)
         self._trainable = [(p, p.requires_grad) for p in model.parameters()]
         inside = {id(p) for p in self.trained.parameters()}
         for parameter, trainable in self._trainable:

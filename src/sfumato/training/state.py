@@ -42,7 +42,7 @@ class Progress:
     seen, target   examples of this stage, so far and planned (0: not planned yet); total: of all stages
     elapsed        seconds used by all sessions together
     micro          examples in one micro-batch (0: not decided yet)
-    bf16, channels_last              how steps are computed
+    bf16, channels_last, compiled    how steps are computed
     rate_scale, rollbacks            after a divergence; skipped, streak: steps left out, and in a row
     metrics        bytes of metrics.jsonl that belong to this state
     losses, held_out                 [seen, value] pairs of this stage
@@ -64,6 +64,7 @@ class Progress:
     micro: int = 0
     bf16: bool = False
     channels_last: bool = False
+    compiled: bool = False
     rate_scale: float = 1.0
     rollbacks: int = 0
     skipped: int = 0

@@ -20,6 +20,7 @@ time the training gives up and says what to try (DivergedError).
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -35,7 +36,7 @@ from .events import Note, Reporter, Silent, StageEnded, StageStarted
 from .execution import Execution
 from .heldout import HeldOutLoss
 from .keeper import MODEL, Keeper, NotFinite
-from .pilot import candidates, fastest, try_steps
+from .pilot import Trial, fastest, try_steps
 from .probes import Probe
 from .rundir import Checkpoint, RunDir
 from .settings import Settings
@@ -47,6 +48,8 @@ from .watcher import Unstable, Watcher
 from .world import World
 
 ROLLBACKS = 3
+# steps from which on it pays to try ways of computing
+WORTH_TRYING = 200
 
 
 class Trainer:
@@ -235,7 +238,7 @@ class Trainer:
         """The stage ready to step: as the checkpoint left it, or planned and saved at its start."""
         progress = self.progress
         resumed = found is not None and progress.target > 0
-        execution = Execution(progress.bf16, progress.channels_last)
+        execution = Execution(progress.bf16, progress.channels_last, progress.compiled)
         if not resumed:
             execution = self._plan(stage)
         run = StageRun(stage, self.model, self.data, self.world, execution, progress.seed)
@@ -252,23 +255,50 @@ class Trainer:
         """Decide how to compute and how many examples to see; written down in the progress."""
         progress, fixed = self.progress, self.settings.execution
         progress.micro = self.settings.micro
+        shares = self.recipe.shares(progress.stage)
+        rough = 0 if self.budget.timed else self.budget.examples(shares, progress.elapsed, 0.0)
         speed, execution = 0.0, fixed or Execution()
-        if self.budget.timed or fixed is None:
-            ways = [fixed] if fixed else candidates(self.world.device, len(self.data.facts.space))
-            ids = Loader(self.data, seed_of(progress.seed, stage.name)).at(0, stage.batch)
-            trials = []
-            for way in ways:
-                run = StageRun(stage, self.model, self.data, self.world, way, progress.seed)
-                trials.append(try_steps(run, progress, ids, self.poll))
-                run.close()
-            best = fastest(trials)
-            execution, speed, progress.micro = best.execution, best.speed, best.micro
-            told = ", ".join(f"{trial.execution}: {trial.speed:,.0f}/s" for trial in trials)
-            self.reporter.report(Note(f"Computing in {execution} (examples per second: {told})."))
+        if self.budget.timed or (fixed is None and rough >= WORTH_TRYING * stage.batch):
+            trial = self._try(stage, rough)
+            execution, speed, progress.micro = trial.execution, trial.speed, trial.micro
         progress.bf16, progress.channels_last = execution.bf16, execution.channels_last
-        count = self.budget.examples(self.recipe.shares(progress.stage), progress.elapsed, speed)
+        progress.compiled = execution.compiled
+        count = self.budget.examples(shares, progress.elapsed, speed)
         progress.target = -(-count // stage.batch) * stage.batch
         return execution
+
+    def _try(self, stage: Stage, examples: int) -> Trial:
+        """The fastest way to compute (or the one that is set), by trial steps that leave no trace."""
+        start, fixed, shares = (
+            time.monotonic(),
+            self.settings.execution,
+            self.recipe.shares(self.progress.stage),
+        )
+        ids = Loader(self.data, seed_of(self.progress.seed, stage.name)).at(0, stage.batch)
+        # what a trial may cost: seconds, or less where the whole stage is short
+        one_second = (
+            self.budget.examples(shares, self.progress.elapsed, 1.0) / 100 if self.budget.timed else 1.0
+        )
+
+        def attempt(way: Execution) -> Trial:
+            before = time.perf_counter()
+            run = StageRun(stage, self.model, self.data, self.world, way, self.progress.seed)
+            ready = time.perf_counter() - before
+            try:
+                return try_steps(run, self.progress, ids, self.poll, min(1.0, one_second), ready)
+            finally:
+                run.close()
+
+        # with a budget of hours, judge by the examples that the plain way would see
+        if fixed is not None:
+            trials = [attempt(fixed)]
+        else:
+            expected = examples or 100 * one_second * attempt(Execution()).speed
+            trials = fastest(attempt, self.world.device, expected)
+        told = "; ".join(f"{trial.execution} {trial.speed:,.0f}" for trial in trials)
+        self.reporter.report(Note(f"Computing in {trials[0].execution} (examples per second: {told})."))
+        self.progress.elapsed += time.monotonic() - start
+        return trials[0]
 
     def _roll_back(self, run: StageRun, reason: str) -> None:
         """Back to the last checkpoint with half the rate and in float32; DivergedError the fourth time."""
