@@ -138,6 +138,7 @@ def test_a_changed_table_is_noticed_and_a_chosen_one_wins(tmp_path):
     ("text", "words"),
     [
         ("", "empty"),
+        ("file,label\n", "no line but its head"),
         ("who,what\na.png,cat\n", "no column with the files"),
         ("file,label\nb.png,cat\n", "none of the 1 files in the table is here, e.g. 'b.png'"),
         ("file,label\na.png,cat\na.png,cat,7\n", "line 3 has 3 columns"),

@@ -89,11 +89,7 @@ def rows_from_table(text: str, names: Iterable[str], where: str) -> Rows:
     The first line names the columns (file, label, caption; any other column of numbers is a known factor) or
     is data already: file,label. Files are matched by their whole path, or by their last part if unique.
     """
-    try:
-        table = list(csv.reader(io.StringIO(text, newline=None), delimiter=_delimiter(text)))
-    except csv.Error as error:
-        raise DataError(f"the table of labels cannot be read: {error}", where=where) from None
-    table = [[cell.strip() for cell in row] for row in table if any(cell.strip() for cell in row)]
+    table = _cells(text, where)
     if not table:
         raise DataError(
             "the table of labels is empty", where=where, remedy="Write lines such as cat1.png,cat"
@@ -104,6 +100,8 @@ def rows_from_table(text: str, names: Iterable[str], where: str) -> Rows:
     else:
         table = table[1:]
     at = {word: next((head.index(n) for n in known if n in head), None) for word, known in _COLUMNS.items()}
+    if not table:
+        raise DataError("the table of labels has no line but its head", where=where)
     if at["file"] is None:
         raise DataError(
             f"the table has no column with the files (its columns: {', '.join(head)})",
@@ -168,9 +166,20 @@ def _matcher(names: Iterable[str]) -> dict[str, str]:
     return last | {n: n for n in names}
 
 
-def _delimiter(text: str) -> str:
-    first = text.lstrip("\ufeff\r\n").split("\n", 1)[0]
-    return max(",;\t", key=first.count)
+def _cells(text: str, where: str) -> list[list[str]]:
+    """The rows of a table that hold anything, by the first delimiter that makes sense of its first row."""
+    found: list[list[str]] = []
+    for delimiter in ",;\t":
+        try:
+            rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=None), delimiter=delimiter))
+        except csv.Error as error:
+            raise DataError(f"the table of labels cannot be read: {error}", where=where) from None
+        table = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+        found = found or table
+        first = table[0] if table else []
+        if len(first) > 1 and (is_picture(first[0]) or any(cell.lower() in _FILE for cell in first)):
+            return table
+    return found
 
 
 def nothing_found(where: str, seen: Iterable[str], hint: str = "") -> DataError:
