@@ -1,7 +1,8 @@
 """A training step of our U-Net against the peers' and against the machine's convolutions.
 
     $(benchmarks/peers.sh) benchmarks/step.py [--threads 2] [--rounds 12] [--sizes small medium digits]
-                                              [--compile] [--clock wall|processor] [--json FILE]
+                                              [--peers azula diffusers lucidrains] [--compile]
+                                              [--clock wall|processor] [--json FILE]
 
 One step: noise the batch, forward, squared error, backward, AdamW. Everything runs in one process and
 alternates, one step each per round, so that the machine's drift meets all alike; the figure is the
@@ -97,6 +98,9 @@ def lucidrains(size):
     return Called(Unet(dim, dim_mults=multipliers, channels=SHAPES[size][1]), lambda n, x, t: n(x, t))
 
 
+PEERS = {"azula": azula, "diffusers": diffusers, "lucidrains": lucidrains}
+
+
 def sfumato(size, **options):
     settings = {"small": {}, "medium": {"width": 128}, "digits": {"width": 48, "multipliers": (1, 2)}}[size]
     return UNet(SHAPES[size][1], 2, **{**settings, **options})
@@ -163,10 +167,11 @@ class Ceiling:
         return {"net": self.name, "way": self.way, "ms": ms, "GFLOP_per_s": round(rate, 1)}
 
 
-def cases(size, compile_too):
+def cases(size, nets, compile_too):
     found = [Ceiling(FP32), Ceiling(BF16)]
     ways = [("fp32", FP32, FIRST), ("bf16", BF16, FIRST), ("bf16, channels last", BF16, LAST)]
-    for name, make in (("azula", azula), ("diffusers", diffusers), ("lucidrains", lucidrains)):
+    for name in nets:
+        make = PEERS[name]
         try:
             found += [Case(name, way, size, make, dtype, layout) for way, dtype, layout in ways]
             if compile_too and name != "lucidrains":
@@ -238,6 +243,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--sizes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--json", type=Path)
@@ -246,7 +252,11 @@ def main():
     clock = time.perf_counter if options.clock == "wall" else time.process_time
     result = {"machine": machine(options.threads, options.clock), "sizes": {}}
     for size in options.sizes:
-        rows = measure(cases(size, options.compile), options.rounds * (5 if size == "digits" else 1), clock)
+        rows = measure(
+            cases(size, options.peers, options.compile),
+            options.rounds * (5 if size == "digits" else 1),
+            clock,
+        )
         result["sizes"][size] = rows
         table(size, rows)
         if options.json:
