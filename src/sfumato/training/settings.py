@@ -25,6 +25,6 @@ class Settings:
     save_examples: int = 0
     looks: int = 10
     judged: int = 512
-    lines: int = 500
+    lines: int = 250
     micro: int = 0
     execution: Execution | None = None

@@ -98,7 +98,8 @@ class Trainer:
         OutOfMemoryError, BusyError, RefusedError.
         """
         held = self.run.lock() if self.world.main else nullcontext()
-        with held, self.stop, torch.random.fork_rng():
+        gpu = [self.world.device] if self.world.device.type == "cuda" else []
+        with held, self.stop, torch.random.fork_rng(devices=gpu):
             found = self._resume()
             try:
                 while self.progress.stage < len(self.recipe.stages):
@@ -255,6 +256,7 @@ class Trainer:
         """Decide how to compute and how many examples to see; written down in the progress."""
         progress, fixed = self.progress, self.settings.execution
         progress.micro = self.settings.micro
+        progress.elapsed = self.world.agree(progress.elapsed)
         shares = self.recipe.shares(progress.stage)
         rough = 0 if self.budget.timed else self.budget.examples(shares, progress.elapsed, 0.0)
         speed, execution = 0.0, fixed or Execution()
@@ -297,7 +299,7 @@ class Trainer:
             trials = fastest(attempt, self.world.device, expected)
         told = "; ".join(f"{trial.execution} {trial.speed:,.0f}" for trial in trials)
         self.reporter.report(Note(f"Computing in {trials[0].execution} (examples per second: {told})."))
-        self.progress.elapsed += time.monotonic() - start
+        self.progress.elapsed += self.world.agree(time.monotonic() - start)
         return trials[0]
 
     def _roll_back(self, run: StageRun, reason: str) -> None:
