@@ -11,9 +11,14 @@ import sfumato
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.train import Budget, train
-from sfumato.core.errors import RefusedError, UsageError
+from sfumato.core.errors import DataError, RefusedError, UsageError
 
 QUIET = Console(silent=True)
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def answer(capsys):
@@ -57,7 +62,7 @@ def test_sample_writes_images_a_grid_and_how(runs, capsys):
     told = answer(capsys)
     folder = runs / "model" / "samples"
     files = sorted(p for p in folder.rglob("[0-9]*.png") if p.parent != folder)
-    images = np.stack([np.asarray(Image.open(p)) for p in files])
+    images = np.stack([pixels(p) for p in files])
     assert np.array_equal(images, sfumato.open(runs / "model").sample(5, seed=2, class_name="7"))
     assert told["count"] == 5 and told["seed"] == 2
 
@@ -66,7 +71,8 @@ def test_every_verb_answers(runs, capsys):
     model = str(runs / "model")
     for words in (["reconstruct", model, "-n", "4"], ["interpolate", model, "-n", "3"]):
         assert command([*words, "--json"]) == 0
-        assert Image.open(answer(capsys)["grid"]).size[0] > 8
+        with Image.open(answer(capsys)["grid"]) as grid:
+            assert grid.size[0] > 8
     assert command(["traverse", model, "--latents", "2", "-n", "3", "--json"]) == 0
     assert len(answer(capsys)["kl"]) == 2
 
@@ -92,7 +98,7 @@ def test_evaluate_and_compare_carry_protocols(runs, capsys):
     assert command(["evaluate", other, "-n", "200", "--seed", "1", "--json"]) == 0
     capsys.readouterr()
     by_features = {m["protocol"]["features"].split("@")[0] for m in first["metrics"]}
-    assert {"classifier", "image-statistics"} <= by_features
+    assert {"classifier", "statistics"} <= by_features
     assert all(m["protocol"]["samples"] and m["protocol"]["data"] for m in first["metrics"])
     assert any(m["unit"] == "bits/dim" for m in first["metrics"])
     assert command(["compare", model, other, "--json"]) == 0
@@ -158,5 +164,5 @@ def test_a_damaged_checkpoint_is_refused_by_name(runs, damage):
 
 def test_images_of_another_shape_are_refused(runs, tmp_path):
     np.save(tmp_path / "big.npy", np.random.default_rng(0).integers(0, 255, (30, 9, 9, 3), dtype=np.uint8))
-    with pytest.raises(UsageError, match="9 x 9, 3 channels"):
+    with pytest.raises(DataError, match="9 x 9"):
         sfumato.open(runs / "model").reconstruct(str(tmp_path / "big.npy"))

@@ -15,9 +15,9 @@ from .. import __version__
 from ..data.dataset import Dataset
 from ..data.inspect import Report, examine
 from ..data.loader import Loader
+from ..data.sources import open_data
 from ..report import grid
 from ..training.storage import Disk
-from .datasets import open_source
 
 PREVIEW = 64
 
@@ -32,7 +32,8 @@ def doctor(
     data: str, *, options: Mapping[str, Any] | None = None, preview: Path | str | None = None
 ) -> Report:
     """Look at data as `train` would see them; optionally write the preview picture."""
-    found = open_source(data, options or {})
+    chosen = {key: value for key, value in (options or {}).items() if value is not None}
+    found = open_data(data, **chosen | {"quarantine": True})
     if preview is not None:
         Disk().replace(Path(preview), grid.png(preview_of(found)))
     return examine(found)

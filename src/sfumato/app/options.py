@@ -33,6 +33,12 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; de
 Size = Annotated[str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")]
 FitWord = Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")]
 AlphaWord = Annotated[str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")]
+Channels = Annotated[int | None, typer.Option("--channels", help="1 for gray, 3 for colour.")]
+Layout = Annotated[str | None, typer.Option("--layout", help="Axes of an array by letter, e.g. NHWC.")]
+Labels = Annotated[str | None, typer.Option("--labels", help="A CSV with the columns file,label.")]
+Quarantine = Annotated[
+    bool, typer.Option("--quarantine", help="Leave unusable files out, however many there are.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a dial or a leaf of the recipe; repeatable."),

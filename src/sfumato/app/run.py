@@ -28,6 +28,7 @@ from ..core.noise import Noise, seed_of
 from ..data.dataset import Batch, Dataset, Split
 from ..data.facts import Facts
 from ..data.pixels import from_model, to_model
+from ..data.sources import open_data, open_like
 from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
@@ -36,7 +37,6 @@ from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
 from ..training.rundir import RunDir
 from .catalog import CATALOG
-from .datasets import open_source
 from .names import changed, plan_line
 from .weights import Weights, read_weights
 
@@ -121,7 +121,7 @@ class Run:
     @cached_property
     def data(self) -> Split:
         """The training and held-out parts the run was made with; the data must still be the same."""
-        data = open_source(self.about["data"], self.about.get("options", {}))
+        data = open_data(self.about["data"], **self.about.get("options", {}))
         if data.fingerprint != self.about["fingerprint"]:
             raise RefusedError(
                 "the data have changed since this run was trained",
@@ -133,18 +133,8 @@ class Run:
         return data.split(self.about.get("held_out"))
 
     def fitting(self, source: str) -> Dataset:
-        """Other data, seen as this run sees its own; refused where they cannot be."""
-        data = open_source(source, self.about.get("options", {}))
-        mine, theirs = self.facts, data.facts
-        if (theirs.channels, theirs.size) != (mine.channels, mine.size) or theirs.kind != mine.kind:
-            raise UsageError(
-                f"the run was trained on {describe_shape(mine)} and these are {describe_shape(theirs)}",
-                where=source,
-                remedy="Give images of the same size, channels and depth.",
-            )
-        return data.with_facts(
-            low=mine.low, high=mine.high, spacing=mine.spacing, space=mine.space, pad=mine.pad
-        )
+        """Other data, or one picture, seen as this run sees its own; DataError where they cannot be."""
+        return open_like(source, self.facts, **self.about.get("options", {}))
 
     # -------------------------------------------------------------------------------- images
 

@@ -25,6 +25,7 @@ from ..core.lazy import build, dump
 from ..data.dataset import Dataset, Split
 from ..data.facts import Facts
 from ..data.inspect import examine
+from ..data.sources import open_data, open_like
 from ..models.generator import Generator
 from ..report import grid
 from ..training.budget import Budget as TrainingBudget
@@ -37,7 +38,6 @@ from ..training.world import World
 from .catalog import NAMES
 from .compose import compose
 from .console import Console
-from .datasets import given_options, open_source
 from .doctor import preview_of
 from .looking import ReconstructionGrid, SampleGrid
 from .progress import listener
@@ -172,19 +172,20 @@ def begin(
         console.say("This run exists with the same recipe and data: going on with it.")
 
 
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {key: value for key, value in options.items() if value not in (None, False)}
+
+
 def read_data(
     data: str, test: str | None, held_out: float | None, options: Mapping[str, Any], console: Console
 ) -> tuple[Dataset, Split]:
     """The data, said in words, and its training and held-out parts."""
-    whole = open_source(data, options, _decoding(console))
+    chosen = given_options(options)
+    whole = open_data(data, progress=_decoding(console), **chosen)
     parts = whole.split(held_out)
     if test is not None:
-        other = open_source(test, options, _decoding(console))
-        mine, theirs = whole.facts, other.facts
-        if (mine.channels, mine.size, mine.kind) != (theirs.channels, theirs.size, theirs.kind):
-            raise UsageError("the held-out data differ in size, channels or depth", where=test)
-        same = {k: getattr(mine, k) for k in ("low", "high", "spacing", "classes")}
-        parts = Split(whole, other.with_facts(**same))
+        parts = Split(whole, open_like(test, whole.facts, progress=_decoding(console), **chosen))
     console.say(*examine(whole).lines())
     return whole, parts
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import AlphaWord, FitWord, Json, Size
+from ..options import AlphaWord, Channels, FitWord, Json, Labels, Layout, Size
 
 NAME = "doctor"
 
@@ -20,6 +20,9 @@ def command(
     size: Size = None,
     fit: FitWord = None,
     alpha: AlphaWord = None,
+    channels: Channels = None,
+    layout: Layout = None,
+    labels: Labels = None,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Where to write the preview picture.")
     ] = None,
@@ -33,8 +36,8 @@ def command(
         facts = machine()
         console.answer(facts, [f"{key}: {value}" for key, value in facts.items()])
         return
-    report = doctor(
-        data, options={"size": size, "fit": fit, "alpha": alpha}, preview=preview or Path("data-preview.png")
-    )
+    options = {"size": size, "fit": fit, "alpha": alpha, "channels": channels, "layout": layout}
+    options |= {"labels": labels}
+    report = doctor(data, options=options, preview=preview or Path("data-preview.png"))
     console.answer(report.to_json(), report.lines())
     console.next(f"sfumato train diffusevae {data}")

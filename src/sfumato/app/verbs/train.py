@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import AlphaWord, Device, FitWord, Json, Sets, Size, parse_set
+from ..options import (
+    AlphaWord,
+    Channels,
+    Device,
+    FitWord,
+    Json,
+    Labels,
+    Layout,
+    Quarantine,
+    Sets,
+    Size,
+    parse_set,
+)
 
 NAME = "train"
 
@@ -44,6 +56,10 @@ def command(
     size: Size = None,
     fit: FitWord = None,
     alpha: AlphaWord = None,
+    channels: Channels = None,
+    layout: Layout = None,
+    labels: Labels = None,
+    quarantine: Quarantine = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again in a folder that holds another run.")
     ] = False,
@@ -53,6 +69,8 @@ def command(
     from ..train import Budget, train
 
     console = Console(as_json)
+    options = {"size": size, "fit": fit, "alpha": alpha, "channels": channels, "layout": layout}
+    options |= {"labels": labels, "quarantine": quarantine}
     run = train(
         recipe,
         data,
@@ -63,7 +81,7 @@ def command(
         device=device,
         precision=precision,
         test=test,
-        options={"size": size, "fit": fit, "alpha": alpha},
+        options=options,
         fresh=fresh,
         console=console,
     )
