@@ -185,11 +185,10 @@ def cases(size, nets, compile_too):
     if size != "digits":
 
         def patched(size):
-            return sfumato(size, patch=2, width=128 if size == "small" else 256, multipliers=(1,), blocks=4)
+            return sfumato(size, patch=2, width=128 if size == "small" else 256, multipliers=(1, 1), blocks=3)
 
-        found.append(
-            Case("sfumato", "bf16, channels last, fused; patch 2", size, patched, BF16, LAST, fused=True)
-        )
+        way = "bf16, channels last, fused; patch 2"
+        found.append(Case("sfumato", way, size, patched, BF16, LAST, fused=True))
     return found
 
 
