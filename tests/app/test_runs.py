@@ -1,7 +1,9 @@
 """What a user does with a run: everything from the folder alone, each image a function of its seed."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +168,11 @@ def test_images_of_another_shape_are_refused(runs, tmp_path):
     np.save(tmp_path / "big.npy", np.random.default_rng(0).integers(0, 255, (30, 9, 9, 3), dtype=np.uint8))
     with pytest.raises(DataError, match="9 x 9"):
         sfumato.open(runs / "model").reconstruct(str(tmp_path / "big.npy"))
+
+
+def test_the_python_of_the_readme_runs(trained):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert blocks
+    for block in blocks:
+        exec(block.replace("runs/demo", str(trained / "model")), {})

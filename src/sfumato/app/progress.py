@@ -74,7 +74,7 @@ class Lines(Reporter):
 
     def stepped(self, event: Stepped) -> None:
         """A line if the last one is long ago."""
-        if time.monotonic() - self.last >= QUIET and math.isfinite(event.loss):
+        if time.monotonic() - self.last >= QUIET and math.isfinite(event.loss) and event.speed > 0:
             self.last = time.monotonic()
             self.console.say(line(event))
 

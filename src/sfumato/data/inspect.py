@@ -73,7 +73,10 @@ class Report:
             shown = "; ".join(" = ".join(group) for group in self.duplicate_names[:3])
             out.append(f"Exact copies of other examples: {self.duplicates:,}, e.g. {shown}")
         if self.classes:
-            out.append(f"{len(self.classes)} classes: " + _tally(self.classes))
+            least, most = min(self.classes.values()), max(self.classes.values())
+            each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+            names = ", ".join(list(self.classes)[:20]) + (" ..." if len(self.classes) > 20 else "")
+            out.append(f"{len(self.classes)} classes of {each} examples: {names}")
         out += self.notes
         sizes = (
             f"{self.stored_bytes / 1e6:,.1f} MB decoded, {self.batch_bytes / 1e6:,.1f} MB for a batch of 64"
