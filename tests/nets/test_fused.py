@@ -71,3 +71,40 @@ def test_kernel_keeps_extremes_and_lets_nan_through():
     torch.testing.assert_close(norm(x, shift), norm_plain(x, shift), atol=1e-5, rtol=1e-5)
     x[0, 0, 0, 0] = torch.nan
     assert norm(x).isnan().any()
+
+
+@needs_kernel
+def test_kernel_repeats_itself_to_the_bit_and_keeps_samples_apart():
+    """Resuming a training bitwise, and samples independent of their batch, both rest on this."""
+    norm = NormSilu(32)
+    norm.kernel = code
+    x = torch.randn(5, 32, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    m, g = torch.randn(5, 64), torch.randn(5, 32, 6, 6).to(memory_format=torch.channels_last)
+
+    def run(rows):
+        part = x.detach()[rows].contiguous(memory_format=torch.channels_last).requires_grad_()
+        y = norm(part, m[rows])
+        y.backward(g[rows])
+        return y.detach(), part.grad
+
+    everything = run(slice(None))
+    for again, before in zip(run(slice(None)), everything, strict=True):
+        assert torch.equal(again, before)
+    for alone, together in zip(run(slice(3, 4)), everything, strict=True):
+        assert torch.equal(alone[0], together[3])
+
+
+@needs_kernel
+def test_gradients_meet_in_the_fork():
+    """dx of (y, x) used twice equals the sum of both uses, as for the plain path."""
+    norm = NormSilu(16)
+    norm.kernel = code
+    x = torch.randn(2, 16, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    y, through = norm.fork(x)
+    (y * 2 + through * 3).sum().backward()
+    found, x.grad = x.grad, None
+    (2 * norm(x)).sum().backward()
+    torch.testing.assert_close(found, x.grad + 3, atol=1e-5, rtol=1e-5)
+    x.grad = None
+    norm.fork(x)[1].sum().backward()  # only the path past the norm is used
+    assert torch.equal(x.grad, torch.ones_like(x))

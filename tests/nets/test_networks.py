@@ -223,3 +223,58 @@ def test_classifier_features_are_bounded_and_samples_apart(space, noisy):
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
     with pytest.raises(ValueError, match="noisy=True"):
         net(x, *(() if noisy else (c,)))
+
+
+def fit(parameters, loss, steps=150, rate=5e-3):
+    """The first and the last loss of a short training."""
+    optimizer = torch.optim.Adam(parameters, rate)
+    history = []
+    for _ in range(steps):
+        value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        history.append(value.item())
+    return history[0], history[-1]
+
+
+@pytest.mark.parametrize(("make", "space"), [(unet, (8, 8)), (unet, (12,)), (unet, (4, 4, 4)), (None, ())])
+def test_denoising_networks_learn_the_best_linear_denoiser(make, space):
+    """x ~ N(0, 1), y = x + sigma eps: E[x given y] = y / (1 + sigma^2), at a level told by c_noise."""
+    net = MlpNet(2, width=64, depth=2) if make is None else make(space)
+
+    def loss():
+        x, log_sigma = torch.randn(64, 2, *space), torch.randn(64)
+        s = log_sigma.exp().reshape(-1, *[1] * (x.ndim - 1))
+        y = x + s * torch.randn_like(x)
+        scale = (1 + s.square()).sqrt()
+        # target in units of its own size; the error left is that of the network, not of the noise
+        return (net(y / scale, log_sigma / 4) - y / scale**2).square().mean()
+
+    first, last = fit(net.parameters(), loss)
+    assert last < 0.05 * first
+
+
+@pytest.mark.parametrize("space", [(9, 8), (20,)])
+def test_an_autoencoder_reconstructs_what_its_code_can_hold(space):
+    """Data on a two-dimensional surface pass a code of two numbers."""
+    encoder, decoder = ConvEncoder(1, space, 2, width=16), ConvDecoder(2, 1, space, width=16)
+    basis = torch.randn(2, 1, *space) / 2
+
+    def loss():
+        x = torch.einsum("bk,k...->b...", torch.randn(64, 2), basis)
+        return (decoder(encoder(x)) - x).square().mean()
+
+    first, last = fit([*encoder.parameters(), *decoder.parameters()], loss)
+    assert last < 0.15 * first
+
+
+def test_a_classifier_learns_classes_that_differ():
+    net = Classifier(1, (8, 8), 3, width=8)
+    prototypes = torch.randn(3, 1, 8, 8)
+
+    def loss():
+        label = torch.randint(0, 3, (64,))
+        return nn.functional.cross_entropy(net(prototypes[label] + torch.randn(64, 1, 8, 8)), label)
+
+    assert fit(net.parameters(), loss, steps=60)[1] < 0.1
