@@ -205,3 +205,16 @@ def test_other_parts_keep_their_bits(tmp_path):
     assert ("first", 0, set()) in stages and ("first", 64, {"codec"}) in stages
     assert ("second", 0, {"codec"}) in stages and ("second", 96, {"codec", "net"}) in stages
     assert made.model.prior.mean.abs().sum() > 0
+
+
+def test_death_between_the_choice_of_an_average_and_its_save(tmp_path, monkeypatch):
+    """The averages along the way are the candidates: they must still be there for the second choice."""
+    arguments = {"examples": 1600, "held_out": points(40, 1), "save_examples": 400}
+    trainer(tmp_path / "whole", single(), **arguments).fit()
+    first = trainer(tmp_path / "cut", single(), **arguments)
+    monkeypatch.setattr(first, "_save_model", die)
+    with pytest.raises(Died):
+        first.fit()
+    trainer(tmp_path / "cut", single(), **arguments).fit()
+    assert final(tmp_path / "cut") == final(tmp_path / "whole")
+    assert [p.name for p in first.run.averages.iterdir()] == ["only-1600"]

@@ -127,7 +127,7 @@ def start(folder, seconds):
 def test_a_process_leaves_with_the_right_code(tmp_path, number):
     process = start(tmp_path / "run", 0.05)
     process.send_signal(number)
-    _, told = process.communicate(timeout=10)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "saved at" in told and "Traceback" not in told
     assert RunDir(tmp_path / "run").newest() is not None
@@ -148,7 +148,7 @@ def test_a_second_signal_leaves_at_once(tmp_path):
     slow.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     slow.send_signal(signal.SIGTERM)
-    _, told = slow.communicate(timeout=5)
+    _, told = slow.communicate(timeout=30)
     assert slow.returncode == 143 and "the last checkpoint is kept" in told
     assert RunDir(tmp_path / "run").newest() is not None
 

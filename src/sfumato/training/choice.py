@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -123,11 +124,12 @@ def miss(
 
 
 def _keep(run: StageRun, progress: Progress, folder: RunDir) -> None:
-    """Store raw weights and averages at the end; the ones along the way have served."""
+    """Store raw weights and averages at the end.
+
+    Those along the way stay until the stage's end is saved: a run killed in between must choose again
+    among the same candidates.
+    """
     raw = {name: view for turn in run.turns for name, view in turn.flat.views(turn.flat.values).items()}
     files = {AVERAGES: pack(run.tensors()[AVERAGES]), "raw.safetensors": pack(raw)}
-    try:
+    with suppress(Full):  # the checkpoint that follows is what must succeed
         folder.save_averages(run.stage.name, progress.seen, files)
-        folder.drop_averages(run.stage.name, below=progress.seen)
-    except Full:
-        pass  # the checkpoint that follows is what must succeed

@@ -193,7 +193,7 @@ class RunDir:
     def load_averages(self, stage: str) -> dict[int, dict[str, bytes]]:
         """{seen: files} of the valid averages of a stage."""
         found = {}
-        for folder in sorted(self.averages.glob(f"{stage}-*")) if self.averages.is_dir() else []:
+        for folder in self._averages_of(stage).values():
             try:
                 about, files = unseal(folder)
             except RefusedError:
@@ -202,12 +202,23 @@ class RunDir:
                 found[about["seen"]] = files
         return dict(sorted(found.items()))
 
-    def drop_averages(self, stage: str, above: int = -1, below: int | None = None) -> None:
-        """Remove a stage's averages at positions in (above, below)."""
-        for folder in self.averages.glob(f"{stage}-*") if self.averages.is_dir() else ():
-            seen = folder.name.removeprefix(f"{stage}-")
-            if seen.isdigit() and int(seen) > above and (below is None or int(seen) < below):
+    def drop_averages(self, stage: str, above: int) -> None:
+        """Remove a stage's averages beyond a position (a run that goes on from there makes them anew)."""
+        for seen, folder in self._averages_of(stage).items():
+            if seen > above:
                 self.disk.remove(folder)
+
+    def thin_averages(self, stage: str) -> None:
+        """Of a stage that is done keep only the averages at its end."""
+        found = self._averages_of(stage)
+        for seen, folder in found.items():
+            if seen < max(found):
+                self.disk.remove(folder)
+
+    def _averages_of(self, stage: str) -> dict[int, Path]:
+        folders = self.averages.glob(f"{stage}-*") if self.averages.is_dir() else ()
+        numbers = {folder.name.removeprefix(f"{stage}-"): folder for folder in folders}
+        return {int(n): folder for n, folder in sorted(numbers.items()) if n.isdigit()}
 
     # ------------------------------------------------------------------------- metrics
 

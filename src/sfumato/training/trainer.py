@@ -21,7 +21,7 @@ time the training gives up and says what to try (DivergedError).
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import torch
@@ -44,6 +44,7 @@ from .signals import Stop, StopRequested
 from .stage import Fit, Recipe, Stage
 from .stagerun import StageRun
 from .state import DONE, Progress, environment, unpack
+from .storage import Full
 from .watcher import Unstable, Watcher
 from .world import World
 
@@ -148,6 +149,7 @@ class Trainer:
             for name, tensor in expected.items():
                 tensor.copy_(found[name])
         if self.world.main:
+            self._tidy([stage.name for stage in self.recipe.stages[: self.progress.stage]])
             self.run.rewind(self.progress.metrics)
 
     def _next(self) -> None:
@@ -157,7 +159,14 @@ class Trainer:
         self.progress.begin(len(done), after[0].name if after else DONE)
         if self.world.main:
             self._save_model()
+            self._tidy(done)
             self.run.tell(stages_done=done)
+
+    def _tidy(self, done: list[str]) -> None:
+        """What the choice of an average needed can go once its result is saved."""
+        with suppress(Full):
+            for name in done:
+                self.run.thin_averages(name)
 
     def _save_model(self) -> None:
         self.keeper.save(self.progress, {MODEL: self.model.state_dict()}, must=True)
