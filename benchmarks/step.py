@@ -102,7 +102,7 @@ PEERS = {"azula": azula, "diffusers": diffusers, "lucidrains": lucidrains}
 
 
 def sfumato(size, **options):
-    settings = {"small": {}, "medium": {"width": 128}, "digits": {"width": 48, "multipliers": (1, 2)}}[size]
+    settings = {"small": {}, "medium": {"width": 128}, "digits": {"multipliers": (1, 2), "blocks": 1}}[size]
     return UNet(SHAPES[size][1], 2, **{**settings, **options})
 
 

@@ -112,3 +112,19 @@ def test_a_failing_compiler_is_no_error_and_leaves_nothing_behind(monkeypatch, t
     finally:
         monkeypatch.undo()
         fused.kernel.cache_clear()
+
+
+def test_a_prepared_process_keeps_its_memory():
+    """Freed pages are used again: a second round of large tensors takes almost no page faults."""
+    resource = pytest.importorskip("resource")
+    fused_way = Compute(torch.float32, torch.channels_last, compiled=True)
+    fused_way.prepare(network())
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(4_000_000)  # 16 MB: above glibc's own threshold for going back to the system
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 4000 * 4 / 4

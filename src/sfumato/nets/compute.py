@@ -10,9 +10,12 @@ charged against the time it saves within the budget.
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +49,8 @@ class Compute:
                 wanted = _CHANNELS_LAST[p.ndim] if last else torch.contiguous_format
                 p.data = p.data.contiguous(memory_format=wanted)
         fuse(module, self.compiled and device.type == "cpu")
+        if device.type == "cpu":
+            keep_freed_memory()
         if self.compiled and device.type != "cpu":
             compile_blocks(module)
 
@@ -66,6 +71,21 @@ def fuse(module: nn.Module, on: bool = True) -> bool:
         if isinstance(part, NormSilu):
             part.kernel = code
     return code is not None
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory instead of returning it to the system, for the rest of the process.
+
+    A step frees and takes the same feature maps again and again; each time the system hands fresh
+    pages, it clears them first (tens of thousands of page faults a step, 5 to 10 % of its time).
+    The peak does not change. Other C libraries: nothing happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def compile_blocks(module: nn.Module) -> None:
