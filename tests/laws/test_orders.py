@@ -8,8 +8,8 @@ import torch
 from exact_worlds import PATHS, gaussian, gaussian_flow, line, mixture, starts
 
 from sfumato.diffusion.exact import GaussianDenoiser
-from sfumato.diffusion.level import CLEAN, add
-from sfumato.samplers.ddim import Ddim, ddim
+from sfumato.diffusion.level import CLEAN, combine
+from sfumato.samplers.ddim import Ddim
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.multistep import DpmPlusPlus2M
 from sfumato.samplers.solver import Solver, integrate
@@ -61,7 +61,7 @@ class HalfHeun(Heun):
     """A mutant: the trapezoid's correction is weighted by a third instead of a half."""
 
     def step(self, denoiser, x_t, t, s, state, *, cond=None, noise=None):
-        euler = ddim(x_t, denoiser(x_t, t).mean, t, s)
+        euler, _ = Ddim().step(denoiser, x_t, t, s, None)
         right, _ = super().step(denoiser, x_t, t, s, state)
         return euler + (right - euler) * 2 / 3, None
 
@@ -79,7 +79,7 @@ class WrongGap(DpmPlusPlus2M):
     def step(self, denoiser, x_t, t, s, state, *, cond=None, noise=None):
         right, after = super().step(denoiser, x_t, t, s, state)
         once, _ = super().step(denoiser, x_t, t, s, None)
-        return add(right, 1.0, right - once), after
+        return combine((2.0, right), (-1.0, once)), after
 
 
 @pytest.mark.parametrize("mutant", [HalfHeun(), NoMemory(), WrongGap()], ids=lambda m: type(m).__name__)

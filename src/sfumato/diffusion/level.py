@@ -11,6 +11,8 @@ float64, when each sample has its own (training, distillation).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,31 +20,34 @@ from torch import Tensor
 from ..core.shapes import per_sample
 from ..core.stable import Scalar, log
 
+Term: TypeAlias = tuple[Scalar, Tensor]
 
-def combine(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
-    """a x + b y for x, y (B, ...), with scalars per batch or per sample; never changes x or y.
 
-    With floats it is two kernels and, where no gradient can be asked for, one allocation.
+def combine(first: Term, *rest: Term) -> Tensor:
+    """a x + b y + ... for the terms (a, x), (b, y), ... with tensors (B, ...); changes none of them.
+
+    Scalars are floats, one per sample (B,), or one per element (B, ...). A term with a float is one
+    kernel, and all such terms share one allocation where no gradient can be asked for.
     """
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return per_sample(a, x) * x + per_sample(b, x) * y
-    scaled = torch.mul(x, a)
-    return torch.add(scaled, y, alpha=b) if torch.is_grad_enabled() else scaled.add_(y, alpha=b)
+    a, x = first
+    total = torch.mul(x, per_sample(a, x))
+    owned = not torch.is_grad_enabled()
+    for b, y in rest:
+        if isinstance(b, Tensor):
+            total = total + per_sample(b, y) * y
+        else:
+            total = total.add_(y, alpha=b) if owned else torch.add(total, y, alpha=b)
+    return total
 
 
-def add(x: Tensor, b: Scalar, y: Tensor) -> Tensor:
-    """x + b y in one kernel for a float b, per sample for b (B,); element by element for b (B, ...)."""
-    return x + per_sample(b, x) * y if isinstance(b, Tensor) else torch.add(x, y, alpha=b)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Level:
     """A level of noise: signal scale alpha >= 0 and noise scale sigma >= 0, floats or (B,) tensors."""
 
     alpha: Scalar
     sigma: Scalar
 
-    @property
+    @cached_property
     def log_snr(self) -> Scalar:
         """log alpha^2 / sigma^2 in nats; +inf where sigma = 0, -inf where alpha = 0."""
         return 2.0 * (log(self.alpha) - log(self.sigma))
@@ -54,7 +59,7 @@ class Level:
 
     def mix(self, x: Tensor, eps: Tensor) -> Tensor:
         """The noisy tensor alpha x + sigma eps, (B, ...)."""
-        return combine(self.alpha, x, self.sigma, eps)
+        return combine((self.alpha, x), (self.sigma, eps))
 
 
 CLEAN = Level(1.0, 0.0)

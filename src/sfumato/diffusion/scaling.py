@@ -18,21 +18,20 @@ unit variance, and c_noise = log(sigma/alpha)/4 is EDM's coordinate, which is -l
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ..core.condition import NOTHING, Condition
 from ..core.shapes import per_sample
 from ..core.stable import Scalar, sqrt
-from .denoiser import Denoiser, Posterior
+from .denoiser import Denoiser, Line, Posterior
 from .level import Level, combine
 
 REACH = 3.0  # |c_noise| beyond this (log-SNR beyond +-24) carries no information; keeps both ends finite
 
 
-@dataclass(frozen=True, slots=True)
-class Coefficients:
+class Coefficients(NamedTuple):
     """c_skip, c_out and c_in at a level, floats or (B,)."""
 
     skip: Scalar
@@ -50,12 +49,12 @@ class Scaling(ABC):
     def mean(self, output: Tensor, x_t: Tensor, level: Level) -> Tensor:
         """The posterior mean that a network's output (B, C, *space) stands for."""
         c = self(level)
-        return combine(c.skip, x_t, c.out, output)
+        return combine((c.skip, x_t), (c.out, output))
 
     def target(self, x: Tensor, x_t: Tensor, level: Level) -> Tensor:
         """The output that stands for the mean x: (x - c_skip x_t) / c_out; needs c_out != 0."""
         c = self(level)
-        return combine(1.0 / c.out, x, -c.skip / c.out, x_t)
+        return combine((1.0 / c.out, x), (-c.skip / c.out, x_t))
 
 
 class EpsScaling(Scaling):
@@ -144,10 +143,10 @@ class Scaled(Denoiser):
         """The posterior mean, and the fraction where the network gives one."""
         c = self.scaling(level)
         output: Tensor = self.net(_scaled(c.input, x_t), c_noise(level, x_t), cond)
-        if output.shape[1] == x_t.shape[1]:
-            return Posterior(combine(c.skip, x_t, c.out, output))
+        if output.size(1) == x_t.size(1):
+            return Posterior(Line(c.skip, x_t, c.out, output))
         output, v = output.chunk(2, 1)
-        return Posterior(combine(c.skip, x_t, c.out, output), None, (v + 1.0) * 0.5)
+        return Posterior(Line(c.skip, x_t, c.out, output), None, (v + 1.0) * 0.5)
 
 
 def c_noise(level: Level, x: Tensor) -> Tensor:
@@ -156,7 +155,7 @@ def c_noise(level: Level, x: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value.clamp(-REACH, REACH).to(x.dtype).expand(x.shape[0])
     value = REACH if value > REACH else -REACH if value < -REACH else value
-    return x.new_full((len(x),), value)
+    return x.new_full((x.size(0),), value)
 
 
 def _scaled(c: Scalar, x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Transition:
 
     def mean(self, x_t: Tensor, x: Tensor) -> Tensor:
         """The mean of x_s (B, ...) for given ends."""
-        return combine(self.from_noisy, x_t, self.from_clean, x)
+        return combine((self.from_noisy, x_t), (self.from_clean, x))
 
 
 def fresh(t: Level, s: Level) -> Scalar:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ..core.condition import NOTHING, Condition, stack
+from ..core.shapes import per_sample
 from ..core.stable import Scalar
 from ..diffusion.denoiser import Denoiser, Posterior
-from ..diffusion.level import Level, add
+from ..diffusion.level import Level
 
 Interval: TypeAlias = tuple[float, float]
 
@@ -50,7 +51,7 @@ class ClassifierFree(Denoiser):
         both = stack(cond.drop(keep), cond.drop(~keep))
         answer: Posterior = self.denoiser(torch.cat([x_t, x_t]), _twice(level), both)
         conditional, free = answer.mean.chunk(2)
-        mean = add(free, scale, conditional - free)
+        mean = torch.lerp(free, conditional, per_sample(scale, free))
         return Posterior(mean, _first_half(answer.var), _first_half(answer.fraction))
 
     def _scale(self, level: Level) -> Scalar:

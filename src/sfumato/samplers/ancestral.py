@@ -16,7 +16,7 @@ from ..core.noise import Noise
 from ..core.shapes import per_sample
 from ..core.stable import sqrt
 from ..diffusion.denoiser import Denoiser, Posterior
-from ..diffusion.level import Level, add
+from ..diffusion.level import Level
 from ..diffusion.transition import ReverseVariance, SmallVariance, transition
 from .solver import Solver, draw
 
@@ -45,10 +45,10 @@ class Ancestral(Solver[None]):
     ) -> tuple[Tensor, None]:
         """x_s drawn from the reverse step."""
         posterior: Posterior = denoiser(x_t, t, cond)
-        x_s = transition(t, s).mean(x_t, posterior.mean)
+        q = transition(t, s)
         if not isinstance(s.sigma, Tensor) and s.sigma == 0:
-            return x_s, None
+            return posterior.combine(q.from_noisy, x_t, q.from_clean), None
         std = sqrt(self.variance(t, s, posterior))
         if isinstance(s.sigma, Tensor) and isinstance(std, Tensor):
             std = std * per_sample(s.sigma > 0, std)
-        return add(x_s, std, draw(noise, x_t)), None
+        return posterior.combine(q.from_noisy, x_t, q.from_clean, (std, draw(noise, x_t))), None

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
 from ..core.stable import Scalar, expm1, sqrt
-from ..diffusion.denoiser import Denoiser
-from ..diffusion.level import Level, add, combine
+from ..diffusion.denoiser import Denoiser, Posterior
+from ..diffusion.level import Level, Term
 from .solver import Solver, draw
 
 
@@ -46,21 +46,21 @@ class Ddim(Solver[None]):
         noise: Noise | None = None,
     ) -> tuple[Tensor, None]:
         """x_s from one posterior mean."""
-        mean = denoiser(x_t, t, cond).mean
+        posterior: Posterior = denoiser(x_t, t, cond)
         if self.eta == 0:
-            return ddim(x_t, mean, t, s), None
+            keep, gain = exponential(t, s)
+            return posterior.combine(keep, x_t, gain), None
         fresh = -(self.eta**2) * expm1(t.log_snr - s.log_snr)  # part of sigma_s^2 that is drawn anew
         k = s.sigma * sqrt(1.0 - fresh) / t.sigma
-        x_s = combine(k, x_t, s.alpha - k * t.alpha, mean)
-        if not isinstance(s.sigma, Tensor) and s.sigma == 0:
-            return x_s, None
-        return add(x_s, s.sigma * sqrt(fresh), draw(noise, x_t)), None
+        last = not isinstance(s.sigma, Tensor) and s.sigma == 0
+        drawn: tuple[Term, ...] = () if last else ((s.sigma * sqrt(fresh), draw(noise, x_t)),)
+        return posterior.combine(k, x_t, s.alpha - k * t.alpha, *drawn), None
 
 
-def ddim(x_t: Tensor, mean: Tensor, t: Level, s: Level) -> Tensor:
-    """The deterministic step: (sigma_s/sigma_t) x_t + alpha_s (1 - e^-h) mean, h = (lambda_s - lambda_t)/2.
+def exponential(t: Level, s: Level) -> tuple[Scalar, Scalar]:
+    """(keep, gain) of the step keep x_t + gain mean, exact wherever the mean is constant from t to s.
 
-    Exact at both ends: alpha_t = 0 gives sigma_s/sigma_t x_t + alpha_s mean, sigma_s = 0 gives alpha_s mean.
+    keep = sigma_s/sigma_t and gain = alpha_s (1 - e^-h) with h = (lambda_s - lambda_t)/2. Both ends are
+    exact: alpha_t = 0 gives gain = alpha_s, sigma_s = 0 gives keep = 0 and gain = alpha_s.
     """
-    gain: Scalar = -s.alpha * expm1(0.5 * (t.log_snr - s.log_snr))
-    return combine(s.sigma / t.sigma, x_t, gain, mean)
+    return s.sigma / t.sigma, -s.alpha * expm1(0.5 * (t.log_snr - s.log_snr))

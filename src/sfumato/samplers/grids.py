@@ -43,7 +43,9 @@ class Grid(ABC):
 
 def levels_at(path: Path, log_snr: Tensor) -> list[Level]:
     """Levels of a path as floats, one for each log-SNR (n,)."""
-    return [path.level(value) for value in log_snr.double().tolist()]
+    level = path.level(log_snr.double())
+    assert isinstance(level.alpha, Tensor) and isinstance(level.sigma, Tensor)
+    return [Level(a, s) for a, s in zip(level.alpha.tolist(), level.sigma.tolist(), strict=True)]
 
 
 class TimeGrid(Grid):

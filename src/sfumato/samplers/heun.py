@@ -3,7 +3,12 @@
 In y = x/alpha the ODE is dy/dtau = eps on every path. Euler gives x' (the DDIM step); with the mean
 at x', the trapezoid's correction reduces to a difference of posterior means:
 
-    x_s = x' + alpha_s (e^h - 1)/2 (mean(x', s) - mean(x_t, t)),     h = (lambda_s - lambda_t)/2
+    x' = keep x_t + gain mean(x_t, t),      gain = alpha_s (1 - e^-h),      h = (lambda_s - lambda_t)/2
+    x_s = x' + alpha_s (e^h - 1)/2 (mean(x', s) - mean(x_t, t))
+
+The first line tells mean(x_t, t) from x' and x_t, which leaves one mean, the one just computed:
+
+    x_s = (1 - w) x' + w keep x_t + alpha_s (w - 1/2) mean(x', s),      w = e^h/2
 
 Steps from pure noise (alpha_t = 0) or to clean data (sigma_s = 0) have infinite h and stay Euler
 steps, so a grid of n steps costs 2n - 1 network calls.
@@ -19,9 +24,9 @@ from torch import Tensor
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
 from ..core.stable import Scalar, expm1
-from ..diffusion.denoiser import Denoiser
-from ..diffusion.level import Level, add
-from .ddim import ddim
+from ..diffusion.denoiser import Denoiser, Posterior
+from ..diffusion.level import Level
+from .ddim import exponential
 from .solver import Solver
 
 
@@ -45,17 +50,21 @@ class Heun(Solver[None]):
         noise: Noise | None = None,
     ) -> tuple[Tensor, None]:
         """Euler, then the trapezoid."""
-        mean = denoiser(x_t, t, cond).mean
-        x_s = ddim(x_t, mean, t, s)
-        gain = _gain(t, s)
-        if not isinstance(gain, Tensor) and gain == 0:
-            return x_s, None
-        return add(add(x_s, gain, denoiser(x_s, s, cond).mean), -gain, mean), None
+        keep, gain = exponential(t, s)
+        posterior: Posterior = denoiser(x_t, t, cond)
+        euler = posterior.combine(keep, x_t, gain)
+        w, new = _trapezoid(t, s)
+        if not isinstance(w, Tensor) and w == 0:
+            return euler, None
+        posterior = denoiser(euler, s, cond)
+        return posterior.combine(1.0 - w, euler, new, (w * keep, x_t)), None
 
 
-def _gain(t: Level, s: Level) -> Scalar:
-    """alpha_s (e^h - 1)/2, and 0 where h is infinite."""
-    gain = 0.5 * s.alpha * expm1(0.5 * (s.log_snr - t.log_snr))
-    if isinstance(gain, Tensor):
-        return torch.where(torch.isfinite(gain), gain, 0.0)
-    return gain if gain < math.inf else 0.0
+def _trapezoid(t: Level, s: Level) -> tuple[Scalar, Scalar]:
+    """w = e^h/2 and alpha_s (w - 1/2); both 0 where h is infinite."""
+    growth = expm1(0.5 * (s.log_snr - t.log_snr))
+    w, new = 0.5 * (growth + 1.0), 0.5 * s.alpha * growth
+    if isinstance(w, Tensor):
+        finite = torch.isfinite(w)
+        return torch.where(finite, w, 0.0), torch.where(finite, new, 0.0)
+    return (w, new) if w < math.inf else (0.0, 0.0)

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
-from ..core.stable import Scalar, expm1
+from ..core.stable import Scalar
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.level import Level, add, combine
+from ..diffusion.level import Level, combine
+from .ddim import exponential
 from .solver import Solver
 
 
@@ -58,12 +59,12 @@ class DpmPlusPlus2M(Solver[Before | None]):
         mean = denoiser(x_t, t, cond).mean
         now = 0.5 * t.log_snr
         h = 0.5 * s.log_snr - now
-        gain = -s.alpha * expm1(-h)
-        slope = 0.0 if state is None else _slope(h, now - state.half, s)
-        x_s = combine(s.sigma / t.sigma, x_t, gain * (1.0 + slope), mean)
-        if state is not None and (isinstance(slope, Tensor) or slope != 0):
-            x_s = add(x_s, -gain * slope, state.mean)
-        return x_s, Before(mean, now)
+        keep, gain = exponential(t, s)
+        if state is None:
+            return combine((keep, x_t), (gain, mean)), Before(mean, now)
+        slope = _slope(h, now - state.half, s)
+        extrapolated = (gain * (1.0 + slope), mean), (-gain * slope, state.mean)
+        return combine((keep, x_t), *extrapolated), Before(mean, now)
 
 
 def _slope(h: Scalar, before: Scalar, s: Level) -> Scalar:

@@ -25,7 +25,7 @@ from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
 from ..core.stable import Scalar, expm1
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.level import Level, add, combine
+from ..diffusion.level import Level, combine
 from .solver import Solver
 
 REACH = 60.0  # half log-SNR beyond this is pure noise or clean data; keeps the nodes finite
@@ -89,10 +89,8 @@ def _advance(x: Tensor, t: Level, s: Level, here: Known, points: tuple[Known, ..
     if isinstance(s.sigma, Tensor):
         weights = [torch.where(s.sigma > 0, w, 0.0) for w in weights]
     rest = phi[0] - sum(weights)
-    x_s = combine(s.sigma / t.sigma, x, s.alpha * rest, here.mean)
-    for w, point in zip(weights, points, strict=True):
-        x_s = add(x_s, s.alpha * w, point.mean)
-    return x_s
+    bends = ((s.alpha * w, point.mean) for w, point in zip(weights, points, strict=True))
+    return combine((s.sigma / t.sigma, x), (s.alpha * rest, here.mean), *bends)
 
 
 def _half(level: Level) -> Scalar:
