@@ -23,6 +23,7 @@ def test_a_group_draws_the_same_alone_and_in_any_batch(all_seeds, rows, data):
         lambda n: n.uniform((len(n), 2)),
         lambda n: n.integers(10, (len(n),)),
         lambda n: n.normal((len(n), 17)),
+        lambda n: n.stratified(len(n)),
     ):
         assert torch.equal(draw(together)[k * rows : (k + 1) * rows], draw(alone))
 

@@ -8,38 +8,38 @@ import torch
 from sfumato.core.noise import Noise
 from sfumato.diffusion.clocks import FlowTime, LinearBeta
 from sfumato.diffusion.tables import BetaTable, linear_betas
-from sfumato.diffusion.times import LogitNormalTime, LogNormalSigma, TableTime, UniformTime, strata
+from sfumato.diffusion.times import LogitNormalTime, LogNormalSigma, TableTime, UniformTime
 
 F64 = torch.float64
 
 
 def test_a_batch_is_evenly_spaced_and_shifted_at_random():
-    u = strata(Noise([4], rows=16), 16)
+    u = Noise([4], rows=16).stratified(16)
     gaps = u.sort().values.diff()
     assert torch.allclose(gaps, torch.full_like(gaps, 1 / 16), atol=1e-12)
-    assert not torch.equal(u, strata(Noise([5], rows=16), 16))
+    assert not torch.equal(u, Noise([5], rows=16).stratified(16))
     assert (u >= 0).all() and (u < 1).all()
 
 
 def test_each_row_is_uniform_on_its_own():
     """Row 3 of 4,000 batches against the uniform law: DKW at confidence 1 - 1e-6."""
-    u = torch.stack([strata(Noise([seed], rows=8), 8)[3] for seed in range(4000)]).sort().values
+    u = torch.stack([Noise([seed], rows=8).stratified(8)[3] for seed in range(4000)]).sort().values
     distance = (u - torch.arange(4000, dtype=F64) / 4000).abs().max()
     assert float(distance) < math.sqrt(math.log(2e6) / 8000) + 1 / 4000
 
 
 def test_groups_depend_on_their_own_seed():
-    both = strata(Noise([1, 2], rows=4), 8)
-    assert torch.equal(both[:4], strata(Noise([1], rows=4), 4))
-    assert torch.equal(both[4:], strata(Noise([2], rows=4), 4))
+    both = Noise([1, 2], rows=4).stratified(8)
+    assert torch.equal(both[:4], Noise([1], rows=4).stratified(4))
+    assert torch.equal(both[4:], Noise([2], rows=4).stratified(4))
 
 
 def test_low_discrepancy_lowers_the_variance_of_the_mean_loss():
     """Mean of a smooth loss over 32 levels: at least 50 times less variance than independent draws."""
     loss = lambda u: torch.exp(-3 * u) + u**2  # noqa: E731
-    stratified = torch.stack([loss(strata(Noise([s], rows=32), 32)).mean() for s in range(300)])
+    stratified = torch.stack([loss(Noise([s], rows=32).stratified(32)).mean() for s in range(300)])
     independent = torch.stack(
-        [loss(strata(Noise(range(32 * s, 32 * s + 32)), 32)).mean() for s in range(300)]
+        [loss(Noise(range(32 * s, 32 * s + 32)).stratified(32)).mean() for s in range(300)]
     )
     assert float(stratified.var()) * 50 < float(independent.var())
 

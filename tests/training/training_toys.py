@@ -55,7 +55,7 @@ class Moments(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("seed", torch.zeros((), dtype=torch.int64))
 
-    def fit(self, z, *, seed):
+    def fit(self, z, label, *, seed):
         self.mean.copy_(z.mean(0))
         self.seed.fill_(seed)
 

@@ -56,6 +56,20 @@ class Noise:
         """Uniform draws on [0, 1) of the given shape (B, ...)."""
         return self._draw(shape, dtype, lambda part, g: part.uniform_(generator=g))
 
+    def stratified(self, count: int) -> Tensor:
+        """(B,) float64 in [0, 1): evenly spaced within each group, shifted at random as one.
+
+        u_i = (u_0 + i/rows) mod 1: every u_i is uniform, and their mean varies far less than that of
+        independent draws (Kingma et al. 2021, app. I.1).
+        """
+        steps = torch.arange(self.rows, dtype=torch.float64) / self.rows
+
+        def fill(part: Tensor, generator: torch.Generator) -> Tensor:
+            shift = torch.rand((), dtype=torch.float64, generator=generator)
+            return part.copy_((shift + steps) % 1.0)
+
+        return self._draw((count,), torch.float64, fill)
+
     def integers(self, high: int, shape: Sequence[int]) -> Tensor:
         """Uniform integers in [0, high) of the given shape (B, ...), int64."""
         return self._draw(shape, torch.int64, lambda part, g: part.random_(0, high, generator=g))

@@ -19,13 +19,6 @@ from .schedule import Schedule
 from .tables import BetaTable
 
 
-def strata(noise: Noise, count: int) -> Tensor:
-    """(B,) float64 in [0, 1): evenly spaced within each group of noise, shifted at random as one."""
-    shift = noise.uniform((count,), torch.float64).view(-1, noise.rows)[:, :1]
-    steps = torch.arange(noise.rows, dtype=torch.float64, device=shift.device) / noise.rows
-    return ((shift + steps) % 1.0).flatten()
-
-
 class Times(ABC):
     """A distribution of training levels."""
 
@@ -35,7 +28,7 @@ class Times(ABC):
 
     def draw(self, schedule: Schedule, noise: Noise, count: int) -> Tensor:
         """Log-SNRs (B,) float64 for a batch; count must be len(noise)."""
-        return self.quantile(schedule, strata(noise, count))
+        return self.quantile(schedule, noise.stratified(count))
 
 
 class UniformTime(Times):

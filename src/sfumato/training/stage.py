@@ -82,7 +82,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fit:
-    """A closed-form stage: model.get_submodule(on).fit(codes, seed=...).
+    """A closed-form stage: model.get_submodule(on).fit(codes, labels or None, seed=...).
 
     codes     encode(x, noise=...) by the codec at `through` of up to `examples` training examples
     name, on  as in Stage

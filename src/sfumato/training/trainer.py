@@ -197,15 +197,18 @@ class Trainer:
         count = min(stage.examples, len(self.data))
         ids = Loader(self.data, seed_of(self.progress.seed, stage.name)).at(0, count)
         codec, part = self.model.get_submodule(stage.through), self.model.get_submodule(stage.on)
-        codes = []
+        codes, labels = [], []
         with torch.no_grad():
             for start in range(0, count, 64):
                 self.stop.poll()
                 rows = ids[start : start + 64]
                 seeds = [seed_of(self.progress.seed, stage.name, start + k) for k in range(len(rows))]
                 noise = Noise(seeds, device=self.world.device)
-                codes.append(codec.encode(self.data.batch(rows, self.world.device).x, noise=noise))  # type: ignore[operator]
-            part.fit(torch.cat(codes), seed=seed_of(self.progress.seed, stage.name))  # type: ignore[operator]
+                batch = self.data.batch(rows, self.world.device)
+                codes.append(codec.encode(batch.x, noise=noise))  # type: ignore[operator]
+                labels += [batch.label] if batch.label is not None else []
+            label = torch.cat(labels) if labels else None
+            part.fit(torch.cat(codes), label, seed=seed_of(self.progress.seed, stage.name))  # type: ignore[operator]
         self.reporter.report(StageEnded(stage.name, 0, 0.0))
 
     def _announce(self, name: str, run: StageRun | None = None) -> None:
