@@ -1,16 +1,18 @@
 """What a sampling step costs besides the network: our solvers against diffusers' schedulers.
 
-    python benchmarks/solvers.py [--threads 2] [--steps 50] [--rounds 40] [--json FILE]
+    python benchmarks/solvers.py [--cpu-time] [--threads 2] [--steps 50] [--rounds 40] [--json FILE]
 
 Both sides use a stand-in network that returns one fixed tensor as predicted noise, on the same table
 (linear betas, T = 1000), batches of 64 and 1 of 3x32x32, float32. One process runs ours and theirs
-alternately; the figure is the median time of a trajectory divided by its network calls, and the ratio
-is ours over theirs. Ancestral sampling draws a normal tensor per step on both sides; its draw alone
-is timed too and taken off both for the second ratio.
+alternately; the figure is the median time of a trajectory, grid included, divided by its network calls.
+`ratio` is ours over theirs as measured; `overhead_ratio` takes off both what is not a solver's doing:
+the call of the stand-in network, timed alone, and in ancestral sampling the normal draw of each step.
 """
 
 import argparse
+import datetime
 import json
+import platform
 import statistics
 import time
 import warnings
@@ -72,13 +74,15 @@ def ours(solver, output, x, steps):
     return run
 
 
-def draw_alone(x, steps):
-    """The normal draws of an ancestral trajectory and nothing else."""
-    noise = Noise([0], rows=len(x))
+def alone(output, x, steps, draws):
+    """What both sides must do: the calls of the network, and its share of the normal draws if any."""
+    net, noise = StandIn(output), Noise([0], rows=len(x))
 
     def run():
-        for _ in range(steps - 1):
-            noise.normal(x.shape)
+        for step in range(steps):
+            net(x, x, None)
+            if draws and step:
+                noise.normal(x.shape)
         return steps
 
     return run
@@ -124,15 +128,34 @@ def measure(batch, steps, rounds, clock):
     x, output = torch.randn(batch, 3, 32, 32), torch.randn(batch, 3, 32, 32)
     rows = []
     for name, solver, scheduler in pairs():
-        runs = [ours(solver, output, x, steps), theirs(scheduler, output, x, steps)]
-        if name == "ancestral":
-            runs.append(draw_alone(x, steps))
-        mine, other, *draw = (1e6 * t for t in median_per_call(runs, rounds, clock))
-        row = {"solver": name, "batch": batch, "ours_us": mine, "diffusers_us": other, "ratio": mine / other}
-        if draw:
-            row |= {"draw_us": draw[0], "ratio_without_draw": (mine - draw[0]) / (other - draw[0])}
-        rows.append(row)
+        sides = [ours(solver, output, x, steps), theirs(scheduler, output, x, steps)]
+        runs = [*sides, alone(output, x, steps, draws=name == "ancestral")]
+        mine, other, both = (1e6 * t for t in median_per_call(runs, rounds, clock))
+        row = {"solver": name, "batch": batch, "ours_us": mine, "diffusers_us": other, "alone_us": both}
+        row |= {"ratio": mine / other, "overhead_ratio": (mine - both) / (other - both)}
+        rows.append({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
     return rows
+
+
+def circumstances(options):
+    """Hardware, versions, date and protocol."""
+    import diffusers
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "hardware": f"{cpu}, {platform.machine()}, no GPU",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+        },
+        "protocol": " ".join(__doc__.split("\n\n")[2].split()),
+        "clock": "CPU time of one thread" if options.cpu_time else f"wall clock, {options.threads} threads",
+        "steps": options.steps,
+        "rounds": options.rounds,
+    }
 
 
 def main():
@@ -152,13 +175,13 @@ def main():
     with torch.inference_mode():
         rows = [row for batch in (64, 1) for row in measure(batch, options.steps, options.rounds, clock)]
     for row in rows:
-        extra = f"   without the draw {row['ratio_without_draw']:.2f}" if "draw_us" in row else ""
         print(
             f"batch {row['batch']:2d}  {row['solver']:18s} ours {row['ours_us']:7.1f} us   "
-            f"diffusers {row['diffusers_us']:7.1f} us   ratio {row['ratio']:.2f}{extra}"
+            f"diffusers {row['diffusers_us']:7.1f} us   both {row['alone_us']:6.1f} us   "
+            f"ratio {row['ratio']:.2f}   overhead {row['overhead_ratio']:.2f}"
         )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        options.json.write_text(json.dumps(circumstances(options) | {"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

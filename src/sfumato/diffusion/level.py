@@ -22,6 +22,8 @@ from ..core.stable import Scalar, log
 
 Term: TypeAlias = tuple[Scalar, Tensor]
 
+ZERO = torch.zeros((), device="cpu")  # 0 + a x takes a float as it is; a * x makes a tensor of it first
+
 
 def combine(first: Term, *rest: Term) -> Tensor:
     """a x + b y + ... for the terms (a, x), (b, y), ... with tensors (B, ...); changes none of them.
@@ -30,7 +32,7 @@ def combine(first: Term, *rest: Term) -> Tensor:
     kernel, and all such terms share one allocation where no gradient can be asked for.
     """
     a, x = first
-    total = torch.mul(x, per_sample(a, x))
+    total = per_sample(a, x) * x if isinstance(a, Tensor) else torch.add(ZERO, x, alpha=a)
     owned = not torch.is_grad_enabled()
     for b, y in rest:
         if isinstance(b, Tensor):
@@ -51,6 +53,13 @@ class Level:
     def log_snr(self) -> Scalar:
         """log alpha^2 / sigma^2 in nats; +inf where sigma = 0, -inf where alpha = 0."""
         return 2.0 * (log(self.alpha) - log(self.sigma))
+
+    @classmethod
+    def known(cls, alpha: Scalar, sigma: Scalar, log_snr: Scalar) -> Level:
+        """A level of which the log-SNR is known already and need not be computed from the scales."""
+        level = cls(alpha, sigma)
+        vars(level)["log_snr"] = log_snr
+        return level
 
     @property
     def batched(self) -> bool:

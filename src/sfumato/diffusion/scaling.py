@@ -18,7 +18,7 @@ unit variance, and c_noise = log(sigma/alpha)/4 is EDM's coordinate, which is -l
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -142,7 +142,8 @@ class Scaled(Denoiser):
     def forward(self, x_t: Tensor, level: Level, cond: Condition = NOTHING) -> Posterior:
         """The posterior mean, and the fraction where the network gives one."""
         c = self.scaling(level)
-        output: Tensor = self.net(_scaled(c.input, x_t), c_noise(level, x_t), cond)
+        net = cast(nn.Module, self._modules["net"])  # self.net is found last of all, a microsecond later
+        output: Tensor = net(_scaled(c.input, x_t), c_noise(level, x_t), cond)
         if output.size(1) == x_t.size(1):
             return Posterior(Line(c.skip, x_t, c.out, output))
         output, v = output.chunk(2, 1)

@@ -43,9 +43,10 @@ class Grid(ABC):
 
 def levels_at(path: Path, log_snr: Tensor) -> list[Level]:
     """Levels of a path as floats, one for each log-SNR (n,)."""
-    level = path.level(log_snr.double())
+    log_snr = log_snr.double()
+    level = path.level(log_snr)
     assert isinstance(level.alpha, Tensor) and isinstance(level.sigma, Tensor)
-    return [Level(a, s) for a, s in zip(level.alpha.tolist(), level.sigma.tolist(), strict=True)]
+    return list(map(Level.known, level.alpha.tolist(), level.sigma.tolist(), log_snr.tolist()))
 
 
 class TimeGrid(Grid):
