@@ -59,6 +59,18 @@ def test_trials_leave_no_trace():
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
+def test_a_stage_leaves_the_layout_that_a_checkpoint_would_give():
+    """Else a closed-form stage after it would see other last bits than in a resumed run."""
+    made = single()
+    made.model.net = torch.nn.Conv2d(3, 4, 3)
+    weight = made.model.net.weight
+    before = weight.detach().clone()
+    run = StageRun(made.stages[0], made.model, points(), World(), Execution(channels_last=True), 0)
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    run.close()
+    assert weight.is_contiguous() and weight.equal(before)
+
+
 def test_a_long_training_says_how_it_computes(tmp_path):
     made = trainer(tmp_path / "run", single(), examples=1600, execution=None)
     made.fit()

@@ -112,7 +112,12 @@ class StageRun:
         self.stage.objective.train()
 
     def close(self) -> None:
-        """Leave the model as a stage finds it: parameters trainable as constructed, no gradients."""
+        """Leave the model as a stage finds it: plainly laid out, trainable as constructed, no gradients.
+
+        The layout decides the order of sums in a convolution. What comes next must find the one that a
+        model read from a checkpoint has, or a resumed run would differ in the last bit.
+        """
+        Execution().prepare(self.model)
         for parameter, trainable in self._trainable:
             parameter.requires_grad_(trainable)
             parameter.grad = None
