@@ -36,7 +36,7 @@ def combine(first: Term, *rest: Term) -> Tensor:
     owned = not torch.is_grad_enabled()
     for b, y in rest:
         if isinstance(b, Tensor):
-            total = total + per_sample(b, y) * y
+            total = total + per_sample(b, total) * y
         else:
             total = total.add_(y, alpha=b) if owned else torch.add(total, y, alpha=b)
     return total
