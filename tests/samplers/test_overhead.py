@@ -80,7 +80,7 @@ def test_kernels_besides_the_network(solver, kernels):
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_what_was_given_stays_and_watching_changes_nothing(solver):
-    """Neither the start nor the network's own tensor is written to; a watched trajectory is bitwise the same."""
+    """Neither start nor the network's own tensor is written to; a watched trajectory is bitwise the same."""
     x, net = world()
     start, output, seen = x.clone(), net.output.clone(), []
     alone = run(solver, x, net)
