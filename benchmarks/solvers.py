@@ -13,7 +13,7 @@ Tried beyond what is in the code, with the ratio each would give: keeping coeffi
 last level in the denoiser, as Heun visits each level twice, 0.37; forward without nn.Module's call on top,
 0.34; one `torch.addr` instead of two kernels, slower (its views cost more than the kernel). The grid, the
 five kernels and the two c_noise of a step in a bare loop without any solver are 0.22. The two that help
-would buy 2 to 4 us a call with a state inside a denoiser or with hooks that no longer run; neither is worth it.
+would buy 2 to 4 us a call with state inside a denoiser or with hooks that no longer run: left out.
 """
 
 import argparse
