@@ -9,6 +9,7 @@ from training_toys import Adversarial, Denoise, final, notes, points, single, tr
 
 from sfumato.core.errors import DivergedError, OutOfMemoryError, StorageError
 from sfumato.objectives.objective import Loss
+from sfumato.training.choice import BEST
 from sfumato.training.execution import Execution
 from sfumato.training.heldout import HeldOutLoss
 from sfumato.training.probes import Finding, Probe
@@ -302,6 +303,27 @@ def test_held_out_examples_choose_the_average_and_mark_the_best(tmp_path):
     # no other candidate is better: the stored ends are judged again
     judge = made.judge(Denoise().eval(), made.model.eval(), Execution(), 1600, lambda: None)["loss"]
     assert judge <= looked[-1].values["loss"] + 1e-6
+
+
+class Spoiled(Denoise):
+    """Learns for half a stage, then unlearns: what memorising looks like from outside."""
+
+    def forward(self, model, batch, *, noise, seen):
+        loss = super().forward(model, batch, noise=noise, seen=seen)
+        if seen < 800:
+            return loss
+        away = (model.net(batch.x) - 5.0).square().flatten(1).mean(1)
+        return Loss({"away": away}, {"away": 1.0})
+
+
+def test_a_stage_that_gets_worse_ends_where_it_was_best(tmp_path):
+    made = trainer(tmp_path / "run", single(Spoiled()), examples=1600, held_out=points(40, 1))
+    made.fit()
+    looked = {e.seen: e.values["loss"] for e in made.reporter.events if type(e).__name__ == "HeldOut"}
+    best = min(looked.values())
+    assert looked[1600] > 2 * best and made.progress.chosen["only"] == BEST
+    judged = made.judge(Denoise().eval(), made.model.eval(), Execution(), 1600, lambda: None)["loss"]
+    assert judged == pytest.approx(best, rel=1e-6)
 
 
 class Numbers(Probe):

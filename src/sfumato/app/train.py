@@ -186,7 +186,7 @@ def read_data(
     parts = whole.split(held_out)
     if test is not None:
         parts = Split(whole, open_like(test, whole.facts, progress=_decoding(console), **chosen))
-    console.say(*examine(whole).lines())
+    console.say(*examine(whole, held_out=len(parts.held_out)).lines())
     return whole, parts
 
 

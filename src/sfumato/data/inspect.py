@@ -104,9 +104,16 @@ def _tally(counts: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {rest} more kinds" if rest > 0 else "")
 
 
-def examine(data: Dataset | str | Path, *, progress: Progress | None = None, **choices: Any) -> Report:
+def examine(
+    data: Dataset | str | Path,
+    *,
+    held_out: int | None = None,
+    progress: Progress | None = None,
+    **choices: Any,
+) -> Report:
     """The report on a data set, or on a path or name with the choices of `open_data`.
 
+    held_out: how many examples are kept for judging, if it is not the default part.
     Bad files do not stop the doctor: it goes on without them and names them.
     """
     if not isinstance(data, Dataset):
@@ -120,7 +127,7 @@ def examine(data: Dataset | str | Path, *, progress: Progress | None = None, **c
     report = Report(
         source=facts.source,
         count=len(data),
-        held_out=len(data.split().held_out),
+        held_out=len(data.split().held_out) if held_out is None else held_out,
         shape=facts.shape,
         kind=facts.kind,
         low=facts.low,

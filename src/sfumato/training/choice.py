@@ -4,7 +4,8 @@ A short average is noisy, a long one remembers how the network was; the best len
 model, the rate and the budget, and is known only afterwards (Karras et al. 2024, sec. 3.3). From the
 averages kept along the way other lengths are reconstructed (ema.py) and each candidate is judged on
 the held-out examples. A reconstruction whose profile misses the wanted one by more than a twentieth
-is no candidate. Without held-out examples the stage's first length is taken.
+is no candidate. The average as it was at the best checkpoint is one too: a model that has begun to
+memorise goes back to before it did. Without held-out examples the stage's first length is taken.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from ..core.errors import RefusedError
 from .ema import combination, gamma_of, profile_product
 from .heldout import HeldOutLoss
 from .rundir import RunDir
@@ -29,13 +31,15 @@ TOLERANCE = 0.05
 # reconstructions are judged only where that costs little beside the training itself
 WORTH = 20
 
+BEST = -1.0  # stands for the average at the best checkpoint
+
 Weights = list[Tensor]  # one flat vector for each phase of the stage
 
 
 def choose(
     run: StageRun, progress: Progress, judge: HeldOutLoss | None, folder: RunDir, poll: Callable[[], None]
 ) -> float:
-    """Put the best average in place of the weights; its length, 0 for the raw weights.
+    """Put the best average in place of the weights; its length, 0 for the raw weights, BEST for earlier ones.
 
     The raw weights and the averages at the end are kept in the run's ema/ folder.
     """
@@ -48,6 +52,9 @@ def choose(
             run.world.wait()
             found |= _reconstructed(run, progress, folder)
         found[0.0] = [turn.flat.values.clone() for turn in run.turns]
+        if progress.best:
+            with suppress(RefusedError):  # damaged meanwhile: the other candidates suffice
+                found[BEST] = _best(run, folder.load(progress.best).file(AVERAGES))
         length = _least(run, progress, judge, found, poll)
     if run.world.main:
         _keep(run, progress, folder)
@@ -73,6 +80,13 @@ def _least(
             values = judge(run.stage.objective, run.module, run.execution, progress.seen, poll)
         losses[length] = values["loss"] if math.isfinite(values["loss"]) else math.inf
     return min(losses, key=lambda length: losses[length])
+
+
+def _best(run: StageRun, averages: bytes) -> Weights:
+    """The first length's average in the best checkpoint."""
+    tensors = unpack(averages, run.tensors()[AVERAGES], AVERAGES)
+    first = {n.split("/", 1)[1]: t for n, t in tensors.items() if n.startswith("0/")}
+    return [_combined(turn.flat.like(), turn.flat.views, [first], [1.0]) for turn in run.turns]
 
 
 def _reconstructed(run: StageRun, progress: Progress, folder: RunDir) -> dict[float, Weights]:
