@@ -174,6 +174,20 @@ def test_verdict_in_numbers():
     assert probabilities(Side(), [X[:5]]).sum(1) == pytest.approx(np.ones(5))
 
 
+def test_images_go_to_where_the_classifier_is():
+    asked = []
+
+    class Elsewhere(Side):
+        def forward(self, x):
+            asked.append(x.device.type)
+            return super().forward(x)
+
+    far = Elsewhere().to("meta")
+    with pytest.raises(NotImplementedError, match="meta"):  # what is computed there does not come back
+        probabilities(far, [X[:5]])
+    assert asked == ["meta"]
+
+
 def test_the_error_of_the_entropy_is_its_scatter():
     rng = np.random.default_rng(0)
     draws = [verdict(rng.dirichlet([1, 0.3, 0.2], size=200)).entropy for _ in range(200)]

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .features import Classifier
 from .spread import Estimate, Rows, share
 
 
@@ -44,11 +43,13 @@ class Verdict:
         return tuple(n for n, count in zip(names, self.histogram, strict=True) if count == 0)
 
 
-def probabilities(classifier: Classifier, batches: Iterable[Tensor]) -> Rows:
-    """p(c given x) of all images, (n, classes)."""
+def probabilities(classifier: nn.Module, batches: Iterable[Tensor]) -> Rows:
+    """p(c given x) of all images, (n, classes); images go to where the classifier's weights are."""
+    place = next((p.device for p in classifier.parameters()), None)
     with torch.inference_mode():
-        parts = [torch.softmax(classifier(x).double(), dim=1).cpu().numpy() for x in batches]
-    return np.concatenate(parts)
+        # first to the CPU, then to float64, which not every device has
+        logits = [classifier(x if place is None else x.to(place)).cpu() for x in batches]
+        return torch.softmax(torch.cat(logits).double(), dim=1).numpy()
 
 
 def entropy_of(p: Rows) -> float:

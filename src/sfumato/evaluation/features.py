@@ -17,7 +17,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Protocol, final
+from typing import final
 
 import numpy as np
 import torch
@@ -84,18 +84,6 @@ def fingerprint_of_module(module: nn.Module) -> str:
         raw = tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
         parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}", raw]
     return fingerprint_of(*parts)
-
-
-class Classifier(Protocol):
-    """What a classifier must offer: hidden features (B, d) and logits (B, classes) of images in [-1, 1]."""
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last hidden layer, (B, d)."""
-        ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Unnormalised log-probabilities of the classes, (B, classes)."""
-        ...
 
 
 @final

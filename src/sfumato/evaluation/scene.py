@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
-from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from ..data.dataset import Batch
 from .confidence import Verdict, probabilities, verdict
 from .coverage import coverage
 from .features import (
-    Classifier,
     Features,
     Pixels,
     departures,
@@ -113,7 +111,7 @@ class Scene:
 
     def classified(self, classifier: nn.Module, wanted: Tensor | None) -> Finding:
         """What a classifier says of the samples, beside what it says of held-out images."""
-        speaker = cast(Classifier, classifier.eval())
+        speaker = classifier.eval()
         mine = verdict(probabilities(speaker, self.samples.split(self.batch)), wanted)
         real = verdict(probabilities(speaker, self._real(self.held_out, "held-out")))
         a, label = self.about, f"classifier@{fingerprint_of_module(classifier)}"
