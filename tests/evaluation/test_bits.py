@@ -10,7 +10,7 @@ from sfumato.core.noise import Noise
 from sfumato.distributions.discrete import Bernoulli, Categorical
 from sfumato.distributions.discretized import DiscretizedLogistic
 from sfumato.distributions.gaussian import Gaussian, StandardNormal
-from sfumato.evaluation.bits import CODE, DENSITY, bounds, unit_of
+from sfumato.evaluation.bits import CODE, DENSITY, bounds, check_levels, unit_of
 from sfumato.models.trace import Latent, LatentVariableModel, Trace
 
 
@@ -90,6 +90,33 @@ def test_a_model_without_latents_costs_the_code_of_its_likelihood():
     w, s = 2 / 255, math.e
     mass = torch.sigmoid((grid.double() + w / 2) / s) - torch.sigmoid((grid.double() - w / 2) / s)
     assert found.bits.value == pytest.approx(float(-mass.log2().mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256, 65536])
+def test_every_grey_level_is_accepted_and_nothing_between_or_beyond(levels):
+    x = (torch.arange(levels).double() * 2 / (levels - 1) - 1).float()
+    check_levels(x, levels)
+    half = 1 / (levels - 1)
+    for wrong, said in (
+        (x[:1] + half, "between"),
+        (x[-1:] + 2 * half, "beyond"),
+        (x[:1] - 2 * half, "beyond"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            check_levels(torch.cat([x, wrong]), levels)
+    with pytest.raises(UsageError, match="beyond"):
+        check_levels(x * torch.nan, levels)
+
+
+def test_a_bound_of_images_off_the_levels_is_refused():
+    """Sixteen-bit pictures made eight-bit, or resampled ones, would get the code length of other images."""
+
+    class Flat(Linear):
+        def trace(self, x, *, noise):
+            return Trace(DiscretizedLogistic(torch.zeros_like(x), torch.tensor(1.0), 256), x)
+
+    with pytest.raises(UsageError, match="between the run's 256 grey levels"):
+        bounds(Flat(), [torch.full((3, 1, 2), 0.1234)], 256)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from ..models.trace import LatentVariableModel, Trace
 from .spread import Estimate
 
 CODE, DENSITY = "bits/dim", "bits/dim (density)"
+OFF_LATTICE = 0.05  # of a grey level: far above rounding (0.004 levels at 16 bits), far below a real step
 
 
 def unit_of(likelihood: Distribution, levels: int | None) -> str:
@@ -49,6 +50,26 @@ def unit_of(likelihood: Distribution, levels: int | None) -> str:
         f"no bits per dimension: {_mismatch(likelihood, levels)}",
         where=f"likelihood {type(likelihood).__name__}",
         remedy="Train with a discretised likelihood of the data's own grey levels (floats: a Gaussian).",
+    )
+
+
+def check_levels(x: Tensor, levels: int) -> None:
+    """UsageError unless images x are grey levels k = 0 ... levels - 1 at x = 2 k / (levels - 1) - 1.
+
+    Between the levels and outside [-1, 1] the likelihood's bins are not the data's, and a bound is no code.
+    """
+    k = (x.double() + 1.0) * ((levels - 1) / 2)
+    beyond = torch.maximum(-k, k - (levels - 1))
+    if not bool((beyond <= OFF_LATTICE).all()):  # NaN is not within either
+        what = "the images go beyond the run's range of grey values"
+    elif not bool(((k - k.round()).abs() <= OFF_LATTICE).all()):
+        what = f"the images hold values between the run's {levels:,} grey levels"
+    else:
+        return
+    raise UsageError(
+        f"no bits per dimension: {what}",
+        where=f"values {float(x.min()):.4g} ... {float(x.max()):.4g}",
+        remedy="Give images in the depth and range of the training data, neither rescaled nor resampled.",
     )
 
 
@@ -89,7 +110,7 @@ def bounds(
     """The ELBO over images x in [-1, 1] and, for draws > 1, the importance-weighted bound of that many draws.
 
     Each image has its own noise, a function of seed and position: the batch size does not matter. The
-    spread is the standard error over images.
+    spread is the standard error over images. UsageError where the likelihood or the images do not fit.
     """
     elbo, weighted, rates = [], [], []
     unit, size, seen = CODE, 1, 0
@@ -98,6 +119,8 @@ def bounds(
             seeds = [seed_of("bits", seed, seen + i) for i in range(len(x))]
             traces = _traces(model, x, draws, Noise(seeds, device=x.device))
             unit, size, seen = unit_of(traces[0].likelihood, levels), x[0].numel(), seen + len(x)
+            if levels is not None:
+                check_levels(x.cpu(), levels)
             elbo.append(torch.stack([t.elbo().double() for t in traces]).mean(0))
             rates.append(elbo[-1] - torch.stack([t.log_likelihood().double() for t in traces]).mean(0))
             weights = torch.stack([t.log_weight().double() for t in traces])
