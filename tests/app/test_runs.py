@@ -13,7 +13,8 @@ import sfumato
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.train import Budget, train
-from sfumato.core.errors import DataError, RefusedError, UsageError
+from sfumato.core.errors import BusyError, DataError, RefusedError, UsageError
+from sfumato.training.rundir import RunDir
 
 QUIET = Console(silent=True)
 
@@ -145,6 +146,13 @@ def test_fresh_keeps_the_old_run_aside(runs):
         looks=1,
     )
     assert (runs / "model-old1" / "recipe.json").exists()
+
+
+def test_fresh_does_not_move_a_run_in_use(tmp_path):
+    folder = tmp_path / "run"
+    with RunDir(folder).lock(), pytest.raises(BusyError):
+        train("vae", "digits", out=folder, settings={"width": 8}, console=QUIET, fresh=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])

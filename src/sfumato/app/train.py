@@ -201,16 +201,14 @@ def _decoding(console: Console) -> Any:
 
 
 def start_again(folder: RunDir, console: Console) -> None:
-    """Move what is in the folder aside; nothing is deleted."""
-    if not folder.path.exists():
+    """Move what is in the folder aside; nothing is deleted. BusyError while another process trains in it."""
+    path = folder.path
+    if not path.exists():
         return
-    number = next(
-        n for n in range(1, 10_000) if not folder.path.with_name(f"{folder.path.name}-old{n}").exists()
-    )
-    aside = folder.path.with_name(f"{folder.path.name}-old{number}")
-    folder.disk.guard(
-        lambda: folder.disk.call(folder.path.rename, aside), folder.path, "moving the old run aside"
-    )
+    number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}-old{n}").exists())
+    aside = path.with_name(f"{path.name}-old{number}")
+    with folder.lock():
+        folder.disk.guard(lambda: folder.disk.call(path.rename, aside), path, "moving the old run aside")
     console.say(f"The old run is kept in {aside}.")
 
 
