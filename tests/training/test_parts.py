@@ -168,3 +168,10 @@ def test_stages_refuse_what_cannot_be():
         Recipe(Toy(), (Stage("a", Autoencode()), Fit("a", "prior", "codec")))
     shares = Recipe(Toy(), (Stage("a", Autoencode(), share=1), Stage("b", Autoencode(), share=3))).shares
     assert shares(0) == [0.25, 0.75] and shares(1) == [0.75]
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**6), st.floats(0.01, 1000))
+def test_a_stage_takes_no_more_passes_than_it_may(examples, data, epochs):
+    limited = Stage("vae", Autoencode(), epochs=epochs).most(examples, data)
+    assert 1 <= limited <= examples and limited <= max(1, round(epochs * data))
+    assert Stage("vae", Autoencode()).most(examples, data) == examples

@@ -37,6 +37,8 @@ class Stage:
     rate       learning rate over the stage
     batch      examples in one step, over all processes and micro-batches
     share      part of the run's budget, relative to the other stages
+    epochs     most passes over the data, whatever the budget (0: no limit); of a budget by hours
+               later stages get what is left
     lengths    relative lengths of the averages that are kept (ema.py); the first is shown meanwhile
     clip       largest norm of the gradient; longer ones are scaled down to it
     betas      decay of AdamW's two moments;  decay: its weight decay
@@ -49,6 +51,7 @@ class Stage:
     rate: Rate = field(default_factory=Cosine)
     batch: int = 128
     share: float = 1.0
+    epochs: float = 0.0
     lengths: tuple[float, ...] = (0.10, 0.05)
     clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.99)
@@ -60,6 +63,7 @@ class Stage:
         legal = {
             "batch": self.batch >= 1,
             "share": self.share > 0 and math.isfinite(self.share),
+            "epochs": self.epochs >= 0 and math.isfinite(self.epochs),
             "clip": self.clip > 0,
             "decay": self.decay >= 0,
             "lengths": len(self.lengths) > 0 and all(0 < length < 0.28 for length in self.lengths),
@@ -70,6 +74,10 @@ class Stage:
                 raise UsageError(
                     f"{key} = {getattr(self, key)} is no legal value", where=f"stage '{self.name}'"
                 )
+
+    def most(self, examples: int, data: int) -> int:
+        """The examples of the stage on so many data: what the budget gives, at most `epochs` passes."""
+        return min(examples, max(1, round(self.epochs * data))) if self.epochs else examples
 
     def module(self, model: nn.Module) -> nn.Module:
         """The sub-module the objective is given."""

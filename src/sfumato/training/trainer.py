@@ -209,6 +209,8 @@ class Trainer:
                 labels += [batch.label] if batch.label is not None else []
             label = torch.cat(labels) if labels else None
             part.fit(torch.cat(codes), label, seed=seed_of(self.progress.seed, stage.name))  # type: ignore[operator]
+            for tensor in part.state_dict().values():
+                self.world.share(tensor)
         self.reporter.report(StageEnded(stage.name, 0, 0.0))
 
     def _announce(self, name: str, run: StageRun | None = None) -> None:
@@ -277,7 +279,7 @@ class Trainer:
             execution, speed, progress.micro = trial.execution, trial.speed, trial.micro
         progress.bf16, progress.channels_last = execution.bf16, execution.channels_last
         progress.compiled = execution.compiled
-        count = self.budget.examples(shares, progress.elapsed, speed)
+        count = stage.most(self.budget.examples(shares, progress.elapsed, speed), len(self.data))
         progress.target = -(-count // stage.batch) * stage.batch
         return execution
 
