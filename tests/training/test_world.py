@@ -1,5 +1,6 @@
 """Two processes train what one trains: same examples, same draws, same loss."""
 
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def launch(folder, processes):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    assert "terminate called" not in done.stderr and "destroy_process_group" not in done.stderr
     found = RunDir(folder).newest()
     state = Progress.from_bytes(found.files["state.json"], "state")
     losses = [line["loss"] for line in RunDir(folder).history() if line["kind"] == "step"]
@@ -42,6 +44,10 @@ def test_two_processes_equal_one(tmp_path):
     for name, tensor in one.items():
         if name != "calls" and not name.endswith(".calls"):  # buffers of the forward pass are local
             torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-5)
+    first, second = (unpack((tmp_path / f"two/rank-{r}.safetensors").read_bytes(), None, "") for r in (0, 1))
+    assert all(torch.equal(first[n], second[n]) for n in first if not n.endswith("calls"))
+    chosen = [(tmp_path / f"two/rank-{r}.json").read_bytes() for r in (0, 1)]
+    assert chosen[0] == chosen[1] and json.loads(chosen[0]) == state_two.chosen
 
 
 def test_a_world_of_one_agrees_with_itself():

@@ -12,6 +12,8 @@ from sfumato.core.errors import SfumatoError
 from sfumato.training.budget import Examples
 from sfumato.training.rundir import RunDir
 from sfumato.training.settings import Settings
+from sfumato.training.state import pack
+from sfumato.training.storage import to_json
 from sfumato.training.trainer import Trainer
 from sfumato.training.world import World
 
@@ -34,14 +36,20 @@ def main(folder, seconds=0.0):
     for module in made.model.modules():
         if type(module).__name__ == "Dropout":
             module.p = 0.0  # masks are tied to the micro-batch, the one thing that is cut differently
-    Trainer(
+    trainer = Trainer(
         made,
         data,
         run,
         budget=Examples(160),
         world=world,
-        settings=Settings(save_examples=24, execution=PLAIN),
-    ).fit()
+        held_out=points(12, seed=1),
+        settings=Settings(save_examples=24, judged=6, execution=PLAIN),
+    )
+    model = trainer.fit()
+    # what each process goes on with
+    own = run.path / f"rank-{world.rank}"
+    own.with_suffix(".safetensors").write_bytes(pack(model.state_dict()))
+    own.with_suffix(".json").write_bytes(to_json(trainer.progress.chosen))
 
 
 if __name__ == "__main__":

@@ -41,27 +41,42 @@ def choose(
 ) -> float:
     """Put the best average in place of the weights; its length, 0 for the raw weights, BEST for earlier ones.
 
-    The raw weights and the averages at the end are kept in the run's ema/ folder.
+    The raw weights and the averages at the end are kept in the run's ema/ folder. With several
+    processes the main one chooses (it knows the checkpoints, and devices may round differently) and
+    gives its choice to all.
     """
+    length = torch.zeros(1, dtype=torch.float64, device=run.world.device)
+    chosen = [turn.flat.values for turn in run.turns]
+    if run.world.main:
+        found, best = _candidates(run, progress, judge, folder)
+        if judge is not None:
+            best = _least(run, progress, judge, found, poll)
+        _keep(run, progress, folder)
+        length.fill_(best)
+        with torch.no_grad():
+            for values, vector in zip(chosen, found[best], strict=True):
+                values.copy_(vector)
+    with torch.no_grad():
+        for values in chosen:
+            run.world.share(values)
+    return float(run.world.share(length))
+
+
+def _candidates(
+    run: StageRun, progress: Progress, judge: HeldOutLoss | None, folder: RunDir
+) -> tuple[dict[float, Weights], float]:
+    """{length: weights} to choose from, and the length that is taken without a judge."""
     found: dict[float, Weights] = {
         length: [turn.ema.vectors[k] for turn in run.turns] for k, length in enumerate(run.stage.lengths)
     }
-    length = run.stage.lengths[0]
     if judge is not None:
         if progress.target >= WORTH * judge.count:
-            run.world.wait()
             found |= _reconstructed(run, progress, folder)
         found[0.0] = [turn.flat.values.clone() for turn in run.turns]
         if progress.best:
             with suppress(RefusedError):  # damaged meanwhile: the other candidates suffice
                 found[BEST] = _best(run, folder.load(progress.best).file(AVERAGES))
-        length = _least(run, progress, judge, found, poll)
-    if run.world.main:
-        _keep(run, progress, folder)
-    with torch.no_grad():
-        for turn, vector in zip(run.turns, found[length], strict=True):
-            turn.flat.values.copy_(vector)
-    return length
+    return found, run.stage.lengths[0]
 
 
 def _least(

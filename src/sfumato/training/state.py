@@ -47,7 +47,8 @@ class Progress:
     metrics        bytes of metrics.jsonl that belong to this state
     losses, held_out                 [seen, value] pairs of this stage
     judged, looked last positions with a held-out loss and a look by probes (-1: none in this stage)
-    best           name of the checkpoint of least held-out loss `best_loss` in this stage
+    best           name of the checkpoint of least held-out loss `best_loss` in this stage; only the
+                   main process, which writes checkpoints and chooses among them, knows it
     chosen         {stage done: length of the average that became its weights}
     environment    what bitwise equality depends on
     """

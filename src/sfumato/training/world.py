@@ -10,7 +10,9 @@ then follow the same path everywhere and need no exchange. Accelerate finds the 
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,10 +30,11 @@ class World:
 
     @classmethod
     def find(cls, *, cpu: bool = False) -> World:
-        """The world as launched; cpu: do not use an accelerator even if there is one."""
+        """The world as launched, on CUDA if it is there; cpu: do not use it even so."""
         from accelerate import PartialState
 
-        state = PartialState(cpu=cpu)
+        state = PartialState(cpu=cpu or not torch.cuda.is_available())
+        _part_at_exit()
         return cls(state.device, state.process_index, state.num_processes)
 
     @property
@@ -45,12 +48,17 @@ class World:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def share(self, tensor: Tensor) -> Tensor:
+        """The main process' tensor, in place."""
+        if self.size > 1:
+            torch.distributed.broadcast(tensor, 0)
+        return tensor
+
     def agree(self, value: float) -> float:
         """The largest of all processes' values (a flag raised anywhere is raised everywhere)."""
         if self.size == 1:
             return value
-        shared = torch.tensor([value], dtype=torch.float64 if self.device.type != "mps" else torch.float32)
-        shared = shared.to(self.device)
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
         return float(shared)
 
@@ -58,3 +66,14 @@ class World:
         """Until every process is here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+@cache
+def _part_at_exit() -> None:
+    """Leave the process group while the interpreter still runs: its threads must not outlive it."""
+
+    def part() -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    atexit.register(part)
