@@ -14,7 +14,7 @@ network learns the conditional and the unconditional posterior (Ho & Salimans 20
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ JUDGED = 6  # noise levels at which held-out data are judged
 @final
 class Denoising(Objective, Judge):
     """The weighted denoising loss of a `Generator` whose density is a `Diffusion`."""
+
+    decides: ClassVar[bool] = False
 
     def __init__(self, weighting: Weighting, times: Times, dropout: float = 0.1) -> None:
         super().__init__()

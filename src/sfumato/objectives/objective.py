@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,13 @@ class Objective(nn.Module, ABC):
 
 
 class Judge(ABC):
-    """An objective that can judge unseen examples at fixed difficulty, for a smooth curve."""
+    """An objective that can judge unseen examples at fixed difficulty, for a smooth curve.
+
+    decides: whether a lower value also means a better model, so that a stage may end at an earlier state
+    that had it. A denoising loss does not decide: it is best long before the samples are.
+    """
+
+    decides: ClassVar[bool] = True
 
     @abstractmethod
     def judge(self, model: nn.Module, batch: Any, *, noise: Noise) -> Mapping[str, Tensor]:

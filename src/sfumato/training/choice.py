@@ -4,8 +4,8 @@ A short average is noisy, a long one remembers how the network was; the best len
 model, the rate and the budget, and is known only afterwards (Karras et al. 2024, sec. 3.3). From the
 averages kept along the way other lengths are reconstructed (ema.py) and each candidate is judged on
 the held-out examples. A reconstruction whose profile misses the wanted one by more than a twentieth
-is no candidate. The average as it was at the best checkpoint is one too: a model that has begun to
-memorise goes back to before it did. Without held-out examples the stage's first length is taken.
+is no candidate. The average as it was at the best checkpoint is one too, where the held-out loss
+decides (Judge.decides): a model that has begun to memorise goes back to before it did. Without held-out examples the stage's first length is taken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import RefusedError
+from ..objectives.objective import Judge
 from .ema import combination, gamma_of, profile_product
 from .heldout import HeldOutLoss
 from .rundir import RunDir
@@ -73,7 +74,8 @@ def _candidates(
         if progress.target >= WORTH * judge.count:
             found |= _reconstructed(run, progress, folder)
         found[0.0] = [turn.flat.values.clone() for turn in run.turns]
-        if progress.best:
+        objective = run.stage.objective
+        if progress.best and not (isinstance(objective, Judge) and not objective.decides):
             with suppress(RefusedError):  # damaged meanwhile: the other candidates suffice
                 found[BEST] = _best(run, folder.load(progress.best).file(AVERAGES))
     return found, run.stage.lengths[0]
