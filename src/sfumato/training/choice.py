@@ -5,7 +5,8 @@ model, the rate and the budget, and is known only afterwards (Karras et al. 2024
 averages kept along the way other lengths are reconstructed (ema.py) and each candidate is judged on
 the held-out examples. A reconstruction whose profile misses the wanted one by more than a twentieth
 is no candidate. The average as it was at the best checkpoint is one too, where the held-out loss
-decides (Judge.decides): a model that has begun to memorise goes back to before it did. Without held-out examples the stage's first length is taken.
+decides (Judge.decides): a model that has begun to memorise goes back to before it did. Without
+held-out examples the stage's first length is taken.
 """
 
 from __future__ import annotations

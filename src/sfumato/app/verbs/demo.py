@@ -15,7 +15,7 @@ NAME = "demo"
 
 def command(
     out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("runs/demo"),
-    minutes: Annotated[float, typer.Option("--minutes", help="Training and judging together.")] = 8.0,
+    minutes: Annotated[float, typer.Option("--minutes", help="Training and judging together.")] = 8.5,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     as_json: Json = False,
 ) -> None:
