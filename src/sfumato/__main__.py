@@ -8,7 +8,13 @@ No traceback unless --debug is given; a bug (code 1) alone prints one, and says 
 
 from __future__ import annotations
 
+import os
 import sys
+
+# Threads that wait for each other by spinning take the processor from the very thread they wait for as soon
+# as another program runs: a training step of 0.15 s took 3.6 s beside two busy processes, and 0.28 s with
+# this setting. It must stand before torch is loaded; results do not depend on it.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main() -> None:

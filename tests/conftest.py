@@ -1,0 +1,6 @@
+"""Before torch is loaded: threads that wait should not spin, and pictures are drawn without a screen."""
+
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("MPLBACKEND", "Agg")
