@@ -51,12 +51,6 @@ def test_held_out_curves():
     assert watch.held_out(curve(5, 4), 1000) == []
 
 
-def test_memorising_is_told_beyond_chance_only():
-    assert "31%" in watch.memorising(0.31, 0.05, 200)[0]
-    assert watch.memorising(0.06, 0.05, 200) == []
-    assert watch.memorising(0.2, 0.05, 5) == []
-
-
 def test_a_poor_first_stage_is_told():
     assert "12%" in watch.hand_over(0.12)[0] and watch.hand_over(0.9) == []
 

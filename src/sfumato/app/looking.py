@@ -94,7 +94,14 @@ class ReconstructionGrid(Probe):
         if self.facts.space:
             path = moment.run.samples / f"{moment.stage}-reconstruction-{moment.seen:010d}.png"
             moment.run.disk.replace(path, grid.png(grid.over(self.x, again, self.facts)))
-        return Finding({"reconstruction_mse": float((again - self.x).square().mean())})
+        mse = float((again - self.x).square().mean())
+        followed = generator is not moment.model and moment.seen >= moment.target
+        return Finding({"reconstruction_mse": mse}, tuple(self.remarks(mse)) if followed else ())
+
+    def remarks(self, mse: float) -> list[str]:
+        """At the end of a first stage: a sentence if the next one gets little from it."""
+        variance = float((self.x - self.x.mean(0)).square().mean())
+        return watch.hand_over(max(0.0, 1.0 - mse / variance)) if variance > 0 else []
 
 
 def labels_in_turn(generator: Generator, facts: Facts, count: int) -> Given:

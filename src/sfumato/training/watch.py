@@ -91,21 +91,6 @@ def held_out(curve: Sequence[Sequence[float]], target: int) -> list[str]:
     return []
 
 
-def memorising(closer: float, baseline: float, count: int) -> list[str]:
-    """Copies of the training data.
-
-    closer: fraction of `count` samples nearer to a training example than held-out examples usually
-    are; baseline: the same fraction for held-out examples. Told beyond two standard errors.
-    """
-    error = (max(baseline * (1 - baseline), 0.25 / max(count, 1)) / max(count, 1)) ** 0.5
-    if closer <= baseline + 2 * error:
-        return []
-    return [
-        f"{closer:.0%} of the samples are closer to a training example than held-out examples are "
-        f"({baseline:.0%} would be expected): the model memorises. Use more data or train less."
-    ]
-
-
 def hand_over(explained: float) -> list[str]:
     """A first stage too poor to build on: fraction of the data's variance its reconstruction explains."""
     if explained >= 0.3:
