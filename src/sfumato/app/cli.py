@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from .. import __version__
-from ..core.errors import SfumatoError
+from ..core.errors import OutOfMemoryError, SfumatoError
 from .verbs import (
     compare,
     demo,
@@ -78,8 +78,22 @@ def run(arguments: list[str]) -> int:
         return _answer("stopped", None, "", 130, as_json)
     except BrokenPipeError:
         return 0
-    except Exception:
+    except Exception as error:
+        if _out_of_memory(error):
+            if debug:
+                traceback.print_exc()
+            remedy = "Ask for fewer or smaller images (-n, --size), or close other programs."
+            return _answer("memory ran out", None, remedy, OutOfMemoryError.code, as_json)
         return _bug(as_json)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on any device; torch is asked only where it is loaded already."""
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ..training.stagerun import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _usage(error: Any) -> str:

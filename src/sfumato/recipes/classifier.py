@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.errors import UsageError
 from ..core.lazy import lazy
 from ..data.facts import Facts
 from ..models.classifier import Classifier
@@ -23,6 +24,12 @@ def classifier(
     smoothing  label smoothing, so that features stay informative where classes are easily told apart
     batch      images in a training step
     """
+    if not facts.space:
+        raise UsageError(
+            "the classifier reads signals, images and volumes, and these data are points",
+            where=facts.source or None,
+            remedy="Points need no classifier: evaluate compares their statistics as they are.",
+        )
     classes = class_count(facts, conditional=True)
     return lazy(Recipe)(
         model=lazy(Classifier)(facts.channels, facts.space, classes, width=width, features=features),
