@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.core.errors import DataError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.confidence import entropy_of, probabilities, verdict
 from sfumato.evaluation.features import Standardised
@@ -155,6 +155,20 @@ def test_the_shelf_repairs_what_it_cannot_read():
 def test_too_few_held_out_images():
     with pytest.raises(DataError, match="9 images are held out"):
         evaluate(Model(X), TRAIN, HELD.take(range(9)), [], About("b"))
+
+
+@pytest.mark.parametrize(("count", "trained_on", "error"), [(9, 600, UsageError), (300, 9, DataError)])
+def test_too_few_samples_or_training_images(count, trained_on, error):
+    model = Model(X)
+    with pytest.raises(error, match=r"9 (samples|images)"):
+        evaluate(model, TRAIN.take(range(trained_on)), HELD, [], About("b"), count=count)
+    assert model.asked == 0, "nothing is drawn in vain"
+
+
+def test_resampled_images_are_said_to_be():
+    features = ImageStatistics(1, (6, 6))
+    found = evaluate(Model(fresh()), TRAIN, HELD, [features], About("b", resize="halved"), count=100)
+    assert {m.protocol.resize for m in found.metrics} == {"halved"}
 
 
 def test_caution_where_a_gaussian_cannot_be_fixed():

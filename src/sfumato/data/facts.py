@@ -6,8 +6,9 @@ Stored values v (the numbers in the files) and model values x are tied by one li
 
 so that low -> -1 and high -> +1. Grey levels lie on the lattice v = low + k spacing, k = 0 ... levels - 1,
 which makes the bin of a likelihood 2 / (levels - 1) wide in model units. Eight-bit files always use
-0 ... 255; sixteen-bit and float files use the range of the training data, one range for all channels so
-that colours keep their proportions.
+0 ... 255; sixteen-bit and float files use the range of all the data, one range for all channels so that
+colours keep their proportions. Range, mean and spread are measured before a part is held out, so that
+held-out values lie in [-1, 1] too; held-out data from elsewhere are seen in the range of the training data.
 """
 
 from __future__ import annotations

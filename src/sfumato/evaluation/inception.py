@@ -77,7 +77,7 @@ class InceptionFeatures(Features):
         try:
             import torch_fidelity  # noqa: F401  (its parts must not be used where the whole cannot be)
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError as error:
+        except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: a torchvision of another torch
             raise UsageError(
                 f"Inception features need torch-fidelity, which cannot be imported ({error})",
                 remedy="pip install 'sfumato[metrics]' and a torchvision that fits your torch.",

@@ -7,7 +7,9 @@
 
 The floor is what a perfect model would get, including the bias of finite sets, so a sample set's distance
 means something only as a multiple of it. It is measured with the same number of images. Held-out images
-were never trained on: a model that copies its training set gains nothing.
+were never trained on: a model that copies its training set gains nothing. Yet a training that looks at them
+to choose its best state, as this package's does, leaves them not quite unseen; images that chose nothing
+give the fairest numbers.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import DataError
+from ..core.errors import DataError, UsageError
 from .features import Features
 from .protocol import Metric
 from .scene import About, Finding, Images, Scene
 from .store import Memory, Shelf
 
-FEWEST = 10  # held-out images below which nothing can be judged
+FEWEST = 10  # images on any side below which nothing can be judged
 Generate = Callable[[int, int], Tensor]  # (first position, count) -> images (count, C, *space) in [-1, 1]
 
 
@@ -68,12 +70,22 @@ def evaluate(
 
     generate: a pure function of positions. judges: the features, most telling first. classifier: with
     `wanted` (n,), the classes asked for, also accuracy. shelf: where features of real images are kept.
-    most: real images looked at. DataError if fewer than ten images are held out.
+    most: real images looked at. UsageError for fewer than ten samples, DataError if fewer than ten images
+    are held out or trained on.
     """
     if len(held_out) < FEWEST:
         raise DataError(
             f"{len(held_out)} images are held out; judging needs {FEWEST} that the model never saw",
             remedy="Train on more images, or hold out a larger part.",
+        )
+    if len(train) < FEWEST:
+        raise DataError(
+            f"the model was trained on {len(train)} images; judging needs {FEWEST}",
+            remedy="Train on more images.",
+        )
+    if count < FEWEST:
+        raise UsageError(
+            f"{count} samples cannot be judged", remedy=f"Draw at least {FEWEST}, better 1,000 or more."
         )
     count = min(count, len(train), most)
     samples = torch.cat([generate(i, min(batch, count - i)) for i in range(0, count, batch)])

@@ -58,6 +58,7 @@ class About:
     hardware: str = ""
     commit: str = ""
     classes: tuple[str, ...] = ()
+    resize: str = ""  # how held-out images were resampled to the size of the run's, if they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +169,23 @@ class Scene:
 
     def _protocol(self, features: Features, split: str, n: int, m: int) -> Protocol:
         carried = _carried(self.about)
+        resize = "; then ".join(
+            part for part in (self.about.resize, features.resize) if part not in ("", "none")
+        )
         return replace(
-            carried, split=split, samples=n, reference=m, features=features.label, resize=features.resize
+            carried,
+            split=split,
+            samples=n,
+            reference=m,
+            features=features.label,
+            resize=resize or "none",
         )
 
 
 def _carried(a: About) -> Protocol:
     """A protocol with all that does not depend on the measurement."""
     record = {"plan": a.plan, "precision": a.precision, "hardware": a.hardware, "commit": a.commit}
+    record["resize"] = a.resize or "none"
     return Protocol(a.data, split="", samples=0, reference=0, features="", seed=a.seed, **record)
 
 
