@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.diffusion.clocks import Cosine, FlowTime, LinearBeta, LogSnrLine, geometric
+from sfumato.diffusion.clocks import CosineTime, FlowTime, LinearBeta, LogSnrLine, geometric
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.paths import Linear, SubVariancePreserving, VarianceExploding, VariancePreserving
 from sfumato.diffusion.schedule import invert
@@ -18,8 +18,8 @@ CLOCKS = [
     LinearBeta(),
     LinearBeta(path=SubVariancePreserving()),
     LinearBeta(path=Linear()),
-    Cosine(),
-    Cosine(shift=-1.4, path=Linear()),
+    CosineTime(),
+    CosineTime(shift=-1.4, path=Linear()),
     LogSnrLine(),
     geometric(),
     FlowTime(),
@@ -115,7 +115,7 @@ def test_flow_time_is_the_straight_line_and_its_shift():
 
 def test_cosine_clock_is_the_cosine_table_in_the_limit():
     """alpha = cos(pi t/2) when nothing is cut; a table of many rows follows it."""
-    clock = Cosine(-60.0, 60.0)
+    clock = CosineTime(-60.0, 60.0)
     table = BetaTable(cosine_betas(20_000, offset=0.0))
     for t in (0.1, 0.5, 0.9):
         assert clock.level(t).alpha == pytest.approx(math.cos(math.pi * t / 2), rel=1e-10)
@@ -156,7 +156,7 @@ def test_impossible_tables_are_refused(bad):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Cosine(5, -5), lambda: LogSnrLine(3, 3), lambda: FlowTime(0.0), lambda: LinearBeta(-1.0)],
+    [lambda: CosineTime(5, -5), lambda: LogSnrLine(3, 3), lambda: FlowTime(0.0), lambda: LinearBeta(-1.0)],
 )
 def test_impossible_clocks_are_refused(make):
     with pytest.raises(ValueError, match="must"):

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.scaling import EdmScaling, EpsScaling, FlowScaling, ScoreScaling, VScaling, X0Scaling
-from sfumato.diffusion.weighting import Edm, Flow, MinSnr, Sigmoid, Simple, Snr, Uniform, V
+from sfumato.diffusion.weighting import Edm, Flow, MinSnr, Sigmoid, Simple, Snr, Unweighted, V
 
 PAIRS = [
     (EpsScaling(), Simple()),
-    (X0Scaling(), Uniform()),
+    (X0Scaling(), Unweighted()),
     (VScaling(), V()),
     (FlowScaling(), Flow()),
     (EdmScaling(0.5), Edm(0.5)),
@@ -51,7 +51,7 @@ def test_bounds_and_limits_of_the_weights(log_snr):
     assert Sigmoid(2.0)(level) == pytest.approx(snr / (1 + snr * 2.718281828459045**-2), rel=1e-9)
 
 
-@pytest.mark.parametrize("weight", [Simple(), Uniform(), V(), Flow(), Edm(), MinSnr(), Snr(), Sigmoid()])
+@pytest.mark.parametrize("weight", [Simple(), Unweighted(), V(), Flow(), Edm(), MinSnr(), Snr(), Sigmoid()])
 def test_weights_per_sample_equal_floats(weight):
     levels = [PATHS[3].level(v) for v in (-5.0, 0.3, 6.0)]
     batch = Level(*torch.tensor([[v.alpha, v.sigma] for v in levels], dtype=F64).T)

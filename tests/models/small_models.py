@@ -2,7 +2,7 @@
 
 import torch
 
-from sfumato.diffusion.clocks import Cosine
+from sfumato.diffusion.clocks import CosineTime
 from sfumato.diffusion.scaling import EpsScaling, Scaled, VScaling
 from sfumato.models.codec import Pixels
 from sfumato.models.conditioner import ClassLabel
@@ -48,7 +48,7 @@ def ddpm(classes=0, **slots):
     net = stirred(UNet(1, 2, width=16, multipliers=(1, 1), blocks=1, classes=classes, **slots))
     return Generator(
         Pixels(),
-        Diffusion(Scaled(net, VScaling()), Cosine(), SHAPE),
+        Diffusion(Scaled(net, VScaling()), CosineTime(), SHAPE),
         ClassLabel(classes) if classes else None,
         PLAN,
     )
@@ -71,7 +71,7 @@ def diffusevae(formulation=1, give_z=False, classes=0, scaling=None):
     backbone = net if formulation == 1 else Shifted(net)
     return Generator(
         Pixels(),
-        Diffusion(Scaled(backbone, scaling or EpsScaling()), Cosine(), SHAPE),
+        Diffusion(Scaled(backbone, scaling or EpsScaling()), CosineTime(), SHAPE),
         Reconstruction(vae_generator(classes), give_z),
         PLAN,
     )

@@ -12,12 +12,12 @@ from small_models import SHAPE, ddpm, stirred
 from sfumato.core.errors import DataError
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
-from sfumato.diffusion.clocks import Cosine
+from sfumato.diffusion.clocks import CosineTime
 from sfumato.diffusion.exact import GaussianDenoiser
 from sfumato.diffusion.level import Level
 from sfumato.diffusion.scaling import EdmScaling, EpsScaling, FlowScaling, Scaled, VScaling, X0Scaling
 from sfumato.diffusion.times import LogNormalSigma, UniformTime
-from sfumato.diffusion.weighting import Edm, Flow, Simple, Uniform, V
+from sfumato.diffusion.weighting import Edm, Flow, Simple, Unweighted, V
 from sfumato.models.codec import Pixels
 from sfumato.models.diffusion import Diffusion
 from sfumato.models.generator import Generator
@@ -28,7 +28,7 @@ from sfumato.objectives.denoising import Denoising
 
 F64 = torch.float64
 ROWS = {
-    "x0": (X0Scaling(), Uniform()),
+    "x0": (X0Scaling(), Unweighted()),
     "eps": (EpsScaling(), Simple()),
     "v": (VScaling(), V()),
     "flow": (FlowScaling(), Flow()),
@@ -46,7 +46,7 @@ def test_each_weighting_makes_the_loss_the_error_of_its_prediction(name):
     """w |mean - x_0|^2 = |F - target|^2 for the network output F and the target of each row."""
     scaling, weighting = ROWS[name]
     net = stirred(UNet(1, 2, width=16, multipliers=(1,), blocks=1)).double()
-    model = Generator(Pixels(), Diffusion(Scaled(net, scaling), Cosine(low=-8, high=8), SHAPE))
+    model = Generator(Pixels(), Diffusion(Scaled(net, scaling), CosineTime(low=-8, high=8), SHAPE))
     outputs = []
     net.register_forward_hook(lambda _, __, out: outputs.append(out))
     b = batch()
@@ -62,11 +62,11 @@ def test_each_weighting_makes_the_loss_the_error_of_its_prediction(name):
 def test_the_exact_denoiser_has_the_loss_of_its_posterior_variance():
     """For data N(0, d^2) the x_0 error of the best answer is sigma^2 d^2 / (alpha^2 d^2 + sigma^2)."""
     d = 0.5
-    schedule = Cosine(low=-8, high=8)
+    schedule = CosineTime(low=-8, high=8)
     model = Generator(Pixels(), Diffusion(GaussianDenoiser(0.0, d), schedule, (64,)))
     g = torch.Generator().manual_seed(1)
     b = Batch(d * torch.randn(4000, 64, generator=g), None, torch.arange(4000))
-    found = Denoising(Uniform(), UniformTime(), dropout=0.0).judge(model, b, noise=Noise([0], rows=4000))
+    found = Denoising(Unweighted(), UniformTime(), dropout=0.0).judge(model, b, noise=Noise([0], rows=4000))
     for name, value in found.items():
         if name == "loss":
             continue
@@ -79,7 +79,7 @@ def test_the_edm_loss_of_an_untrained_network_is_one():
     """Preconditioning makes a zero output's error unit variance at every level, for data of spread d."""
     d = 0.5
     net = UNet(1, 2, width=16, multipliers=(1,), blocks=1)
-    model = Generator(Pixels(), Diffusion(Scaled(net, EdmScaling(d)), Cosine(), SHAPE))
+    model = Generator(Pixels(), Diffusion(Scaled(net, EdmScaling(d)), CosineTime(), SHAPE))
     g = torch.Generator().manual_seed(1)
     b = Batch(d * torch.randn(400, *SHAPE, generator=g), None, torch.arange(400))
     judged = Denoising(Edm(d), LogNormalSigma()).judge(model, b, noise=Noise([0], rows=400))

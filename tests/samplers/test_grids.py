@@ -8,7 +8,7 @@ import torch
 
 from sfumato.core.errors import UsageError
 from sfumato.core.noise import Noise
-from sfumato.diffusion.clocks import Cosine, FlowTime, LinearBeta, geometric
+from sfumato.diffusion.clocks import CosineTime, FlowTime, LinearBeta, geometric
 from sfumato.diffusion.exact import GaussianDenoiser
 from sfumato.diffusion.level import CLEAN
 from sfumato.diffusion.tables import BetaTable, cosine_betas, linear_betas
@@ -19,7 +19,7 @@ from sfumato.samplers.heun import Heun
 from sfumato.samplers.solver import integrate
 
 TABLE = BetaTable(linear_betas())
-SCHEDULES = [TABLE, BetaTable(cosine_betas()), LinearBeta(), Cosine(), geometric(), FlowTime()]
+SCHEDULES = [TABLE, BetaTable(cosine_betas()), LinearBeta(), CosineTime(), geometric(), FlowTime()]
 TIMED = [Uniform(), Trailing(), Quadratic()]
 GRIDS = [*TIMED, LogSnr(), Karras()]
 
@@ -82,7 +82,7 @@ def test_karras_grid_is_equation_five():
 
 
 def test_log_snr_grid_is_even_in_log_snr():
-    log_snr = [level.log_snr for level in LogSnr().levels(Cosine(), 9)[:-1]]
+    log_snr = [level.log_snr for level in LogSnr().levels(CosineTime(), 9)[:-1]]
     gaps = [b - a for a, b in pairwise(log_snr)]
     assert gaps == pytest.approx([gaps[0]] * 8, rel=1e-9)
     assert log_snr[0] == pytest.approx(-2 * math.log(80.0))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.errors import UsageError, did_you_mean
-from ..core.lazy import convert, override
+from ..core.lazy import build, convert, override
 from ..data.facts import Facts
 from .catalog import CATALOG, RECIPES
 
@@ -46,6 +46,16 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
+def build_recipe(name: str, tree: Any) -> Any:
+    """The recipe built; UsageError where its parts refuse their values or do not fit together."""
+    try:
+        return build(tree)
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
+        raise UsageError(
+            f"recipe {name} cannot be built: {error}", remedy="Look at what --set changed."
+        ) from error
+
+
 def compose(name: str, facts: Facts, settings: Mapping[str, Any]) -> Any:
     """The postponed Recipe with every setting applied; each slip names the legal keys or types."""
     make, dials = _recipe(name), _dials(name)
@@ -62,7 +72,7 @@ def compose(name: str, facts: Facts, settings: Mapping[str, Any]) -> Any:
             )
     try:
         tree = make(facts, **turned)
-    except ValueError as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(str(error), where=f"recipe {name}") from error
     for key, value in leaves.items():
         tree = override(tree, key, value, CATALOG)

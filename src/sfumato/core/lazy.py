@@ -19,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from .errors import RefusedError, UsageError, did_you_mean
 
+MORE = "Change the values of the part that stands there instead."
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -117,7 +118,8 @@ def override(
 ) -> Any:
     """The tree with the leaf at a dotted path replaced; every mistake names the legal keys or the type.
 
-    A word given where a postponed call stands names another part of the catalog (its defaults apply).
+    A word given where a postponed call stands names another part of the catalog (its defaults apply),
+    which must be of the class that the parameter is annotated with.
     """
     return _override(tree, path.split("."), value, path, catalog or {})
 
@@ -175,7 +177,7 @@ def _annotation(make: Callable[..., Any], key: str) -> Any:
 
 def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value in catalog and (isinstance(old, Lazy) or inspect.isclass(hint)):
-        return lazy(catalog[value])()
+        return _part(value, hint, path, catalog)
     if isinstance(old, Lazy) and not isinstance(value, Lazy) and value is not None:
         raise UsageError(f"'{value}' is no known part", where=path, remedy=did_you_mean(str(value), catalog))
     kinds = _kinds(hint) if hint is not None else ({type(old)} if old is not None else set())
@@ -195,6 +197,21 @@ def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, A
         words = " or ".join(sorted("nothing" if k is type(None) else k.__name__ for k in kinds))
         raise UsageError(f"{path} takes {words}, not {value!r}", where=path)
     return value
+
+
+def _part(name: str, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
+    """The catalog's part by a name, postponed with its defaults; UsageError where it cannot stand there."""
+    make = catalog[name]
+    made = make if inspect.isclass(make) else _annotation(make, "return")
+    kinds = {k for k in _kinds(hint) if inspect.isclass(k) and k is not type(None)}
+    if inspect.isclass(made) and kinds and not any(issubclass(made, k) for k in kinds):
+        fitting = [n for n, m in catalog.items() if inspect.isclass(m) and issubclass(m, tuple(kinds))]
+        words = " or ".join(sorted(k.__name__ for k in kinds))
+        raise UsageError(f"{name} is no {words}", where=path, remedy=did_you_mean(name, fitting))
+    try:
+        return lazy(make)()
+    except TypeError as error:
+        raise UsageError(f"{name} needs more than its name: {error}", where=path, remedy=MORE) from None
 
 
 def _kinds(hint: Any) -> set[Any]:

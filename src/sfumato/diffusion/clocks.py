@@ -1,7 +1,7 @@
 """Continuous clocks lambda(t) = log-SNR at time t.
 
 LinearBeta    b(t) = beta_0 t + (beta_1 - beta_0) t^2 / 2 = -log alpha^2      (Song et al. 2021, eq. 32)
-Cosine        lambda = shift - 2 log tan(a + (b - a) t)                       (Nichol & Dhariwal 2021)
+CosineTime    lambda = shift - 2 log tan(a + (b - a) t)                       (Nichol & Dhariwal 2021)
 LogSnrLine    lambda = high + (low - high) t                                  (Kingma et al. 2021)
 FlowTime      t / (1 - t) = sigma / alpha up to a shift                       (Liu et al. 2023)
 """
@@ -42,7 +42,7 @@ class LinearBeta(Schedule):
         return 2.0 * b / (self.low + torch.sqrt(self.low**2 + 2.0 * (self.high - self.low) * b))
 
 
-class Cosine(Schedule):
+class CosineTime(Schedule):
     """alpha = cos, sigma = sin of an angle linear in t, cut to log-SNR in [low, high] before the shift.
 
     shift moves every level: 2 log(base / side) keeps the noise per feature of a base resolution when

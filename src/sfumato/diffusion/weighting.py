@@ -34,7 +34,7 @@ class Weighting(ABC):
         """The weight >= 0: a float, or (B,) for levels per sample."""
 
 
-class Uniform(Weighting):
+class Unweighted(Weighting):
     """The x_0 error itself."""
 
     def __call__(self, level: Level) -> Scalar:

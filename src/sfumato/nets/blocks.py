@@ -63,6 +63,8 @@ class ResidualBlock(nn.Module):
         self.norm_in, self.norm_out = NormSilu(channels), NormSilu(channels)
         self.conv_in = conv(dims, channels, channels)
         self.conv_out = conv(dims, channels, channels, zero=True)
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout lies in [0, 1), not at {dropout}")
         self.dropout = dropout
 
     def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:

@@ -1,7 +1,6 @@
 """Every constructor that a stored recipe may name, by its own name.
 
-Names are unique, so that one flat table serves as the catalog of recipe.json. Where two ideas share a name
-(the cosine of a clock and that of a learning rate) the one that recipes use is listed.
+Names are unique, so that one flat table serves as the catalog of recipe.json.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ NETS = (
 )
 DIFFUSION = (
     *(paths.VariancePreserving, paths.VarianceExploding, paths.SubVariancePreserving, paths.Linear),
-    *(clocks.LinearBeta, clocks.LogSnrLine, clocks.geometric, clocks.FlowTime),
+    *(clocks.LinearBeta, clocks.CosineTime, clocks.LogSnrLine, clocks.geometric, clocks.FlowTime),
     *(tables.BetaTable, tables.linear_betas, tables.cosine_betas),
     *(scaling.Scaled, scaling.EpsScaling, scaling.X0Scaling, scaling.VScaling),
     *(scaling.ScoreScaling, scaling.FlowScaling, scaling.EdmScaling),
-    *(weighting.Simple, weighting.Snr, weighting.MinSnr, weighting.Edm, weighting.V),
+    *(weighting.Unweighted, weighting.Simple, weighting.Snr, weighting.MinSnr, weighting.Edm, weighting.V),
     *(weighting.Flow, weighting.Sigmoid),
     *(times.UniformTime, times.TableTime, times.LogNormalSigma, times.LogitNormalTime),
     *(SmallVariance, LargeVariance, InterpolatedVariance),
