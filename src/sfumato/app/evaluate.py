@@ -78,7 +78,7 @@ def evaluate(
     wanted = min(count or max(FEWEST, len(held_out)), len(train))
     labels = torch.arange(wanted) % max(len(run.facts.classes), 1) if "label" in generator.slots else None
     seeds = seeds_of(seed, wanted)
-    console.say(f"Drawing {wanted:,} samples ({plan_line(plan)}) ...")
+    console.say(f"Drawing {wanted:,} samples ({plan_line(generator, plan)}) ...")
 
     def generate(first: int, number: int) -> Tensor:
         rows = slice(first, first + number)
@@ -90,7 +90,7 @@ def evaluate(
     about = About(
         data=run.about["fingerprint"],
         seed=str(seed),
-        plan=plan_line(plan),
+        plan=plan_line(generator, plan),
         hardware=hardware(run.device),
         commit=commit(),
         classes=run.facts.classes,

@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.errors import UsageError, did_you_mean
+from ..models.conditioner import Unconditional
 from ..models.density import Plan
+from ..models.generator import Generator
+from ..models.prior import LatentPrior
 from ..samplers.ancestral import Ancestral
 from ..samplers.ddim import Ddim
 from ..samplers.heun import Heun
@@ -52,11 +55,47 @@ def changed(
     return replace(plan, **changes)
 
 
-def plan_line(plan: Plan) -> str:
-    """A plan in words: 18 heun steps on Karras, guidance 2."""
-    parts = [f"{plan.steps} {solver_name(plan.solver)} steps on {type(plan.grid).__name__}"]
-    if plan.scale != 1.0:
+def stepped(generator: Generator) -> bool:
+    """Whether samples come by steps of a solver; a prior over a latent is drawn from at once."""
+    return not isinstance(generator.density, LatentPrior)
+
+
+def guided(generator: Generator) -> bool:
+    """Whether guidance changes anything: a solver takes steps, and there is a condition to be guided by."""
+    return stepped(generator) and not isinstance(generator.conditioner, Unconditional)
+
+
+def check_used(
+    generator: Generator,
+    *,
+    steps: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+    temperature: float | None = None,
+) -> None:
+    """UsageError for an option that would change nothing; temperature always does something."""
+    for name, value in (("--steps", steps), ("--solver", solver)):
+        if value is not None and not stepped(generator):
+            raise UsageError(
+                f"{name} changes nothing here: this model draws from its prior and decodes, in one step",
+                remedy=f"Leave {name} out, or use a diffusion or diffusevae run.",
+            )
+    if guidance is not None and not guided(generator):
+        raise UsageError(
+            "--guidance changes nothing here: this model's sampling has no condition to be guided by",
+            remedy="Leave --guidance out, or train diffusion or diffusevae with --set conditional=true.",
+        )
+
+
+def plan_line(generator: Generator, plan: Plan) -> str:
+    """What sampling does, in words: 18 heun steps on Karras, guidance 2; of a VAE: draws of the prior."""
+    if stepped(generator):
+        parts = [f"{plan.steps} {solver_name(plan.solver)} steps on {type(plan.grid).__name__}"]
+    else:
+        parts = ["draws of the prior"]
+    if plan.scale != 1.0 and guided(generator):
         parts.append(f"guidance {plan.scale:g}")
-    if plan.temperature != 1.0:
-        parts.append(f"temperature {plan.temperature:g}")
+    temperature = plan.temperature if stepped(generator) else plan.latent_temperature
+    if temperature != 1.0:
+        parts.append(f"temperature {temperature:g}")
     return ", ".join(parts)

@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..core.errors import RefusedError, UsageError, did_you_mean
+from ..core.errors import DataError, RefusedError, UsageError, did_you_mean
 from ..core.lazy import build, load
 from ..core.noise import Noise, seed_of
+from ..core.shapes import rows_at_once
 from ..data.dataset import Batch, Dataset, Split
 from ..data.facts import Facts
 from ..data.pixels import from_model, to_model
@@ -37,18 +38,26 @@ from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
 from ..training.rundir import RunDir
 from .catalog import CATALOG
-from .names import changed, plan_line
+from .conversions import conversions
+from .names import changed, check_used, plan_line
 from .weights import Weights, read_weights
 
 Images = NDArray[Any]
 
+NO_DATA = (
+    "Put them back as they were (a relative path counts from the current folder). --test replaces the "
+    "held-out images only; sample, interpolate and reconstruct RUN DATA need none of them."
+)
+
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """Rows of images (n, ...) by name, and the mean squared error of the last row in model units."""
+    """Rows of images (n, ...) by name, the mean squared error of the last row in model units, and what was
+    done to the images given to make them fit."""
 
     rows: dict[str, Images]
     mse: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,11 @@ class Run:
         return self.model
 
     def plan(self, **asked: Any) -> Plan:
-        """The recipe's plan with what was asked for (steps, solver, guidance, temperature)."""
+        """The recipe's plan with what was asked for (steps, solver, guidance, temperature).
+
+        UsageError for what would change nothing: steps of a VAE, guidance without a condition.
+        """
+        check_used(self.generator, **asked)
         return changed(self.generator.plan, **asked)
 
     def latent(self) -> tuple[Generator, LatentVariableModel]:
@@ -119,18 +132,37 @@ class Run:
         return first, first.codec
 
     @cached_property
-    def data(self) -> Split:
-        """The training and held-out parts the run was made with; the data must still be the same."""
-        data = open_data(self.about["data"], **self.about.get("options", {}))
+    def whole(self) -> Dataset:
+        """All images the run was made with; DataError if they are gone, RefusedError if they have changed."""
+        try:
+            data = open_data(self.about["data"], **self.about.get("options", {}))
+        except DataError as error:
+            what = f"the data that {self.path} was trained on cannot be read: {error.what}"
+            raise DataError(what, where=self.about["data"], remedy=NO_DATA) from error
         if data.fingerprint != self.about["fingerprint"]:
             raise RefusedError(
-                "the data have changed since this run was trained",
-                where=self.about["data"],
-                remedy="Put the old data back, or give held-out images with --test.",
+                "the data have changed since this run was trained", where=self.about["data"], remedy=NO_DATA
             )
+        return data
+
+    @cached_property
+    def data(self) -> Split:
+        """The training and held-out parts the run was made with; the data must still be the same."""
         if self.about.get("test"):
-            return Split(data, self.fitting(self.about["test"]))
-        return data.split(self.about.get("held_out"))
+            return Split(self.whole, self.fitting(self.about["test"]))
+        return self.whole.split(self.about.get("held_out"))
+
+    @property
+    def training(self) -> Dataset:
+        """The training part, for which held-out data from elsewhere need not be there."""
+        return self.whole if self.about.get("test") else self.data.train
+
+    def unseen(self, remedy: str) -> Dataset:
+        """The held-out part; DataError with a remedy if nothing was held out."""
+        part = self.data.held_out
+        if not len(part):
+            raise DataError("no images were held out from this run", where=self.path, remedy=remedy)
+        return part
 
     def fitting(self, source: str) -> Dataset:
         """Other data, or one picture, seen as this run sees its own; DataError where they cannot be."""
@@ -182,10 +214,14 @@ class Run:
         self, data: str | None = None, count: int = 16, *, seed: int = 0, **asked: Any
     ) -> Reconstructions:
         """Held-out images (or those of `data`), the first stage's image of them, and the final one."""
-        source = self.data.held_out if data is None else self.fitting(data)
+        first, _ = self.latent()
+        plan = self.plan(**asked)
+        if data is None:
+            source = self.unseen(f"Give images: sfumato reconstruct {self.path} DATA")
+        else:
+            source = self.fitting(data)
         count = min(count, len(source))
         x = source.batch(range(count)).x.to(self.device)
-        first, _ = self.latent()
         rows = {"original": self.images(x)}
         z = self.generator.encode(x)
         coarse = first.sample(count, given=z, seeds=seeds_of(seed, count))
@@ -193,16 +229,21 @@ class Run:
         if first is self.generator:
             rows["reconstruction"] = self.images(coarse)
         else:
-            final = self.generator.sample(count, self.plan(**asked), z, seeds=seeds_of(seed, count))
+            final = self.generator.sample(count, plan, z, seeds=seeds_of(seed, count))
             rows |= {"vae": self.images(coarse), "refined": self.images(final)}
-        return Reconstructions(rows, float((final - x).square().mean()))
+        told = () if data is None else tuple(conversions(source))
+        return Reconstructions(rows, float((final - x).square().mean()), told)
 
     def interpolate(
         self, count: int = 9, *, between: str = "all", seed: int = 0, to_seed: int = 1, **asked: Any
     ) -> dict[str, Images]:
-        """Paths from the sample of one seed to that of another: in z, in x_T, and in everything at once."""
+        """Paths from the sample of one seed to that of another: in z, in x_T, and in everything at once.
+
+        With classes all images have the class of the first: both ends are samples of that class.
+        """
         generator, plan = self.generator, self.plan(**asked)
-        ends = [generator.draw(seeds_of(s, 1), plan) for s in (seed, to_seed)]
+        here = generator.draw(seeds_of(seed, 1), plan)
+        ends = [here, generator.draw(seeds_of(to_seed, 1), plan, Given(label=here.label))]
         slots = sorted({"z", "x_T"} & ends[0].names)
         if between not in (*slots, "all"):
             raise UsageError(
@@ -244,7 +285,7 @@ class Run:
 
     def kl_per_unit(self, vae: LatentVariableModel, most: int = 2048) -> list[float]:
         """KL of each latent in nats, the mean over held-out images."""
-        part = self.data.held_out
+        part = self.unseen("Train again on more images, or with held-out ones: --test.")
         total: Tensor | float = 0.0
         seen = 0
         with torch.inference_mode():
@@ -277,7 +318,7 @@ class Run:
 
     def describe_plan(self, **asked: Any) -> str:
         """The sampling plan in words."""
-        return plan_line(self.plan(**asked))
+        return plan_line(self.generator, self.plan(**asked))
 
 
 def open_run(path: Path | str, *, device: str | None = None) -> Run:
@@ -291,8 +332,9 @@ def describe_shape(facts: Facts) -> str:
     return f"{size}, {facts.channels} channel{'s' if facts.channels > 1 else ''}, {facts.kind}"
 
 
-def batches(part: Dataset, count: int, device: torch.device, size: int = 256) -> Iterator[Batch]:
-    """The first `count` examples of a data set, a few hundred at a time."""
+def batches(part: Dataset, count: int, device: torch.device) -> Iterator[Batch]:
+    """The first `count` examples of a data set, as many at a time as their size allows."""
+    size = rows_at_once(part.facts.shape)
     return (part.batch(range(i, min(i + size, count)), device) for i in range(0, count, size))
 
 

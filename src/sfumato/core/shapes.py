@@ -6,6 +6,9 @@ log-probability per element, shape (B, ...), is summed over its event to one per
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .stable import Scalar
@@ -17,6 +20,11 @@ def per_sample(value: Scalar, x: Tensor) -> Scalar:
         return value
     value = value.to(x.dtype)
     return value.reshape(value.shape + (1,) * (x.ndim - value.ndim)) if value.ndim else value
+
+
+def rows_at_once(shape: Sequence[int]) -> int:
+    """How many examples (C, *space) to hold at a time in evaluation: 4 million values, 1 to 256 examples."""
+    return max(1, min(256, 2**22 // math.prod(shape)))
 
 
 def event_sum(x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def command(
     console = Console(as_json)
     opened = open_run(run, device=device)
     result = opened.reconstruct(data, count, seed=seed, steps=steps, solver=solver)
+    console.say(*result.notes)
     grid = write_rows(opened, result.rows, out, "reconstruct")
     console.answer(
         {"grid": str(grid), "mse": result.mse, "rows": list(result.rows)},
