@@ -7,21 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import UsageError
+from ..core.errors import DataError, UsageError
+from ..core.noise import seed_of
+from ..core.shapes import rows_at_once
 from ..data.dataset import Dataset
 from ..evaluation.bits import bounds
+from ..evaluation.features import fingerprint_of
 from ..evaluation.judge import Judgement
 from ..evaluation.judge import evaluate as judged
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
+from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..models.vae import Vae
 from ..report import grid
 from .console import Console
+from .conversions import conversions, resampling
 from .judges import FolderShelf, commit, find_judge, hardware, judges
 from .names import plan_line
 from .report import EVALUATION, evaluation_json, write_report
@@ -62,39 +68,31 @@ def evaluate(
     console: Console | None = None,
     **asked: Any,
 ) -> Evaluation:
-    """Judge a run's samples against unseen images; writes evaluation.json and the report."""
+    """Judge a run's samples against unseen images; writes evaluation.json and the report.
+
+    test: unseen images from elsewhere, for which the run's own held-out part need not be there.
+    """
     console = console or Console()
     generator, plan = run.generator, run.plan(**asked)
-    train, held_out = run.data
-    if test is not None:
-        held_out = run.fitting(test)
-    critic = find_judge(run, judge)
-    if critic is None:
-        console.say(
-            "No classifier run on these data was found beside this run: judging by image statistics alone.",
-            f"  For sharper numbers: sfumato train classifier {run.about['data']}",
-        )
-    features, classifier = judges(run, critic, train)
-    wanted = min(count or max(FEWEST, len(held_out)), len(train))
-    labels = torch.arange(wanted) % max(len(run.facts.classes), 1) if "label" in generator.slots else None
+    train, held_out = run.training, run.data.held_out if test is None else run.fitting(test)
+    critic = find_judge(run, judge, held_out, console)
+    features, notes = judges(run, critic, train)
+    notes += provenance(run, test, held_out, train)
+    wanted = min(max(FEWEST, len(held_out)) if count is None else count, len(train))
+    labels = labels_like(train, wanted, seed) if "label" in generator.slots else None
+    if labels is not None:
+        notes.append("Samples have classes as often as the training images have them.")
     seeds = seeds_of(seed, wanted)
     console.say(f"Drawing {wanted:,} samples ({plan_line(generator, plan)}) ...")
 
     def generate(first: int, number: int) -> Tensor:
         rows = slice(first, first + number)
         given = Given() if labels is None else Given(label=labels[rows])
-        x = generator.sample(number, plan, given, seeds=seeds[rows])
+        x = generator.sample(number, plan, given, seeds=seeds[rows], batch=number)
         # what is judged is what a user gets: images of the data's depth
         return run.rounded(x).cpu()
 
-    about = About(
-        data=run.about["fingerprint"],
-        seed=str(seed),
-        plan=plan_line(generator, plan),
-        hardware=hardware(run.device),
-        commit=commit(),
-        classes=run.facts.classes,
-    )
+    about = conditions(run, critic, held_out, plan, seed)
     judgement = judged(
         generate,
         train,
@@ -102,17 +100,66 @@ def evaluate(
         features,
         about,
         count=wanted,
-        classifier=classifier,
-        wanted=labels,
+        classifier=None if critic is None else critic.model,
+        wanted=labels if critic is not None and critic.facts.classes == run.facts.classes else None,
         shelf=FolderShelf(run.path / "features"),
+        batch=rows_at_once(run.facts.shape),
     )
-    metrics, notes = [*judgement.metrics], [*judgement.notes]
     bits, why = likelihood(run, held_out, about)
-    metrics += bits
-    notes += why
+    metrics, notes = [*judgement.metrics, *bits], [*judgement.notes, *notes, *why]
     neighbours(run, judgement, train)
     run.folder.disk.replace(run.path / EVALUATION, evaluation_json(metrics, notes))
     return Evaluation(tuple(metrics), tuple(notes), write_report(run))
+
+
+def conditions(run: Run, critic: Run | None, held_out: Dataset, plan: Plan, seed: int) -> About:
+    """What every number must carry: the data and the held-out images among them, plan, seed and machine.
+
+    The held-out images enter by the hashes of their contents: two evaluations are alike only if they
+    judged by the same ones, wherever they came from.
+    """
+    unseen = fingerprint_of(np.sort(held_out.hashes).tobytes())
+    labelled = ", classes as in training" if "label" in run.generator.slots else ""
+    return About(
+        data=f"{run.about['fingerprint']}/{unseen}",
+        seed=str(seed),
+        plan=plan_line(run.generator, plan) + labelled,
+        hardware=hardware(run.device),
+        commit=commit(),
+        classes=run.facts.classes if critic is None else critic.facts.classes,
+        resize=resampling(held_out),
+    )
+
+
+def labels_like(train: Dataset, count: int, seed: int) -> Tensor:
+    """(count,) the labels of a random choice of training images, without repetition, by the seed.
+
+    So the classes are as common as in training, by the same chance as among the training images whose
+    distance is the floor: judged is how a model draws a class, not how often it was asked for it.
+    """
+    ids = train.label_ids
+    if ids is None:
+        raise DataError(
+            "the training data of this class-conditional run have no labels", where=train.facts.source
+        )
+    order = np.random.default_rng(seed_of("labels", seed)).permutation(len(ids))
+    return torch.from_numpy(ids[order[:count]])
+
+
+def provenance(run: Run, test: str | None, held_out: Dataset, train: Dataset) -> list[str]:
+    """What a reader must know about the held-out images: conversions, overlap, what else they decided."""
+    told = [] if test is None else conversions(held_out)
+    if shared := len(np.intersect1d(train.hashes, held_out.hashes)):
+        told.append(
+            f"{shared:,} of the {len(held_out):,} held-out images are also training images: "
+            "numbers that compare with unseen images are too good."
+        )
+    if test in (None, run.about.get("test")):
+        told.append(
+            "The held-out images also chose among the averages and checkpoints of the weights, so these "
+            "numbers may be slightly too good. For images that chose nothing: --test."
+        )
+    return told
 
 
 def likelihood(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric], list[str]]:
@@ -133,6 +180,7 @@ def likelihood(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric],
         hardware=about.hardware,
         commit=about.commit,
         precision="float32",
+        resize=about.resize or "none",
     )
     try:
         found = bounds(vae, (b.x for b in batches(held_out, count, run.device)), run.facts.levels, draws=16)

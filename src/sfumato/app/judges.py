@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import final
 
+import numpy as np
 import torch
-from torch import nn
 
-from ..core.errors import UsageError
+from ..core.errors import DataError, RefusedError, SfumatoError, UsageError
 from ..data.dataset import Dataset
 from ..evaluation.features import ClassifierFeatures, Features, Standardised
 from ..evaluation.inception import InceptionFeatures, find_weights
@@ -18,6 +18,7 @@ from ..evaluation.statistics import ImageStatistics
 from ..evaluation.store import Shelf
 from ..models.classifier import Classifier
 from ..training.storage import Disk
+from .console import Console
 from .run import Run, batches, describe_shape, open_run
 
 
@@ -39,8 +40,12 @@ class FolderShelf(Shelf):
         self.disk.replace(self.folder / name, data)
 
 
-def find_judge(run: Run, path: Path | None) -> Run | None:
-    """The classifier run asked for, else one beside this run that was trained on the same data."""
+def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console) -> Run | None:
+    """The classifier run asked for, else one beside this run that was trained on the same data.
+
+    A judge must not have been trained on a held-out image: it would find it easier than samples of the
+    same quality, and its floor would be too low. One asked for is refused (UsageError), others passed over.
+    """
     if path is not None:
         judge = open_run(path, device=str(run.device))
         if not isinstance(judge.model, Classifier):
@@ -52,27 +57,53 @@ def find_judge(run: Run, path: Path | None) -> Run | None:
                 f"the judge sees {describe_shape(judge.facts)}, the run makes {describe_shape(run.facts)}",
                 where=path,
             )
+        if seen := overlap(judge, held_out):
+            raise UsageError(
+                f"the judge was trained on {seen:,} of the {len(held_out):,} held-out images",
+                where=path,
+                remedy="Train one that holds out the same images as the run: the same data, the same --test.",
+            )
         return judge
     for folder in sorted(run.path.resolve().parent.glob("*/run.json")):
         about = run.folder.__class__(folder.parent).read("run.json")
         same = about.get("fingerprint") == run.about["fingerprint"]
         if about.get("recipe") == "classifier" and same and about.get("stages_done"):
-            return open_run(folder.parent, device=str(run.device))
+            try:
+                judge = open_run(folder.parent, device=str(run.device))
+                if not (seen := overlap(judge, held_out)):
+                    return judge
+                why = f"it was trained on {seen:,} of the held-out images"
+            except (DataError, RefusedError) as error:  # nobody asked for this one
+                why = error.what
+            console.say(f"{folder.parent} cannot judge: {why}.")
+    console.say(
+        "No classifier run on these data was found beside this run: judging without one.",
+        f"  For sharper numbers: sfumato train classifier {run.about['data']}",
+    )
     return None
 
 
-def judges(run: Run, judge: Run | None, train: Dataset) -> tuple[list[Features], nn.Module | None]:
-    """The features to compare by, most telling first, and the classifier if there is one."""
+def overlap(judge: Run, held_out: Dataset) -> int:
+    """How many of the held-out images are among those a judge was trained on."""
+    return len(np.intersect1d(judge.training.hashes, held_out.hashes))
+
+
+def judges(run: Run, judge: Run | None, train: Dataset) -> tuple[list[Features], list[str]]:
+    """The features to compare by, most telling first, and why Inception's are missing if weights are here."""
     found: list[Features] = []
+    notes: list[str] = []
     if judge is not None:
         probe = train.batch([0], run.device).x
         found.append(ClassifierFeatures(judge.model, probe))
     if len(run.facts.space) == 2 and run.facts.channels in (1, 3) and find_weights() is not None:
-        found.append(InceptionFeatures())
+        try:
+            found.append(InceptionFeatures())
+        except SfumatoError as error:  # nobody asked for them: what else there is must not be lost
+            notes.append(f"Inception features are left out: {error.what}. {error.remedy}".strip())
     statistics = ImageStatistics(run.facts.channels, run.facts.space)
     count = min(len(train), 2048)
     found.append(Standardised.on(statistics, (b.x for b in batches(train, count, torch.device("cpu")))))
-    return found, None if judge is None else judge.model
+    return found, notes
 
 
 def hardware(device: torch.device) -> str:

@@ -17,7 +17,7 @@ def command(
     run: RunPath,
     count: Annotated[
         int | None,
-        typer.Option("-n", "--count", min=2, help="Samples; default: as many as held out, at least 1,000."),
+        typer.Option("-n", "--count", min=10, help="Samples; default: as many as held out, at least 1,000."),
     ] = None,
     judge: Annotated[
         Path | None,
