@@ -9,10 +9,13 @@ from torch import nn
 
 from sfumato.nets import fused
 from sfumato.nets.blocks import ResidualBlock
-from sfumato.nets.compute import Compute, candidates, compile_blocks, decide, fuse
+from sfumato.nets.compute import Compute, compile_blocks, fuse
 from sfumato.nets.unet import UNet
+from sfumato.training.state import environment
 
 CPU = torch.device("cpu")
+LAYOUTS = [(torch.contiguous_format, False), (torch.channels_last, False), (torch.channels_last, True)]
+WAYS = [Compute(t, *way) for t in (torch.float32, torch.bfloat16) for way in LAYOUTS]
 
 
 def network() -> UNet:
@@ -33,7 +36,7 @@ def gradients(net, arguments, way):
     return [y.detach(), *(p.grad for p in net.parameters())]
 
 
-@pytest.mark.parametrize("way", candidates(CPU), ids=str)
+@pytest.mark.parametrize("way", WAYS, ids=str)
 def test_every_way_gives_the_same_answer_and_gradients(way):
     net, arguments = network(), inputs()
     plain, other = copy.deepcopy(net), copy.deepcopy(net)
@@ -42,6 +45,22 @@ def test_every_way_gives_the_same_answer_and_gradients(way):
     expected = gradients(plain, arguments, Compute())
     for found, wanted in zip(gradients(other, arguments, way), expected, strict=True):
         assert (found - wanted).norm() <= tolerance * wanted.norm() + 1e-6
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of its own parts
+def test_another_way_undoes_compiled_blocks():
+    net = nn.Sequential(ResidualBlock(2, 16))
+    compile_blocks(net)
+    assert net[0]._compiled_call_impl is not None
+    Compute().prepare(net)
+    assert net[0]._compiled_call_impl is None
+
+
+def test_the_fused_kernel_is_part_of_what_equality_depends_on():
+    code = fused.kernel()
+    if code is None:
+        pytest.skip("no compiler")
+    assert environment(CPU)["kernel"] == "" and environment(CPU, compiled=True)["kernel"] == code.name
 
 
 @pytest.mark.slow
@@ -56,48 +75,15 @@ def test_compiled_blocks_give_the_same_answer():
         assert (found - wanted).norm() <= 1e-4 * wanted.norm() + 1e-6
 
 
-def scripted(durations):
-    """A clock that makes the k-th candidate's preparation and steps last as told."""
-    times, now = [], 0.0
-    for ready, step in durations:
-        for length in (ready, step, step):
-            times += [now, now + length]
-            now += length
-    return iter(times).__next__
-
-
-@pytest.mark.parametrize(
-    ("budget", "durations", "chosen"),
-    [
-        (100.0, [(0, 1.0), (0, 0.5), (0, 0.8)], 1),  # the fastest
-        (100.0, [(0, 1.0), (0, 0.97), (0, 0.98)], 0),  # plain, unless another is clearly faster
-        (30.0, [(0, 1.0), (20.0, 0.5), (0, 0.8)], 2),  # preparing costs more than it saves here
-        (1000.0, [(0, 1.0), (20.0, 0.5), (0, 0.8)], 1),  # and not here
-    ],
-)
-def test_the_choice_counts_steps_within_the_budget(budget, durations, chosen):
-    ways = [Compute(), Compute(torch.bfloat16), Compute(memory_format=torch.channels_last)]
-    found = decide(nn.Linear(2, 2), (torch.ones(1, 2),), budget, ways=ways, clock=scripted(durations))
-    assert (found.dtype, found.memory_format) == (ways[chosen].dtype, ways[chosen].memory_format)
-    assert str(ways[chosen]) in found.why and "ms" in found.why
-
-
-def test_deciding_leaves_weights_as_they_were_and_no_gradients():
-    net = network()
-    before = {n: p.clone() for n, p in net.named_parameters()}
-    identities = [id(p) for p in net.parameters()]
-    decide(net, inputs(), 60.0)
-    assert identities == [id(p) for p in net.parameters()]
-    assert all(torch.equal(p, before[n]) and p.grad is None for n, p in net.named_parameters())
-
-
 def test_without_a_compiler_the_plain_path_serves(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     fused.kernel.cache_clear()
     try:
         net = network()
         assert not fuse(net)
-        Compute(torch.float32, torch.channels_last, compiled=True).prepare(net)
+        found = Compute(torch.float32, torch.channels_last, compiled=True).prepare(net)
+        assert not found.compiled and "fused" not in str(found)
+        assert environment(CPU, compiled=True)["kernel"] == ""
         assert net(*inputs()).isfinite().all()
     finally:
         monkeypatch.undo()

@@ -41,7 +41,7 @@ class Kernel:
     """The compiled kernel: its functions by element type. Shared, never copied or saved."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
+        self._library, self.name = library, Path(library._name).name
         self.functions = {
             dtype: (getattr(library, f"forward_{name}"), getattr(library, f"backward_{name}"))
             for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16"))

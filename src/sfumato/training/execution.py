@@ -10,7 +10,7 @@ by measurement (pilot.py), stored in the checkpoint, and bfloat16 is given up af
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -39,10 +39,11 @@ class Execution:
         """The precision of a forward pass."""
         return self.compute.context(device)
 
-    def prepare(self, module: nn.Module) -> None:
-        """Lay out the weights; call before they become views of a vector."""
-        if next(module.parameters(), None) is not None:
-            self.compute.prepare(module)
+    def prepare(self, module: nn.Module) -> Execution:
+        """Lay out the weights (call before they become views of a vector); the way that is now in use."""
+        if next(module.parameters(), None) is None:
+            return self
+        return replace(self, compiled=self.compute.prepare(module).compiled)
 
     def __str__(self) -> str:
         return str(self.compute)

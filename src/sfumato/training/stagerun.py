@@ -87,11 +87,10 @@ class StageRun:
         self, stage: Stage, model: nn.Module, data: Dataset, world: World, execution: Execution, seed: int
     ) -> None:
         self.stage, self.model, self.data, self.world = stage, model, data, world
-        self.execution, self.seed = execution, seed
+        self.execution, self.seed = execution.prepare(model), seed
         self.module, self.trained = stage.module(model), stage.trained(model)
         self.block = block_of(stage.batch)
         stage.objective.to(world.device)
-        execution.prepare(model)
         self._trainable = [(p, p.requires_grad) for p in model.parameters()]
         inside = {id(p) for p in self.trained.parameters()}
         for parameter, trainable in self._trainable:

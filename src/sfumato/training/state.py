@@ -136,9 +136,16 @@ def _fits(entry: Any, kind: str) -> bool:
     return isinstance(entry, {"str": str, "bool": bool}.get(kind, dict))
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What bitwise equality depends on besides the state: versions, processor, device, threads."""
+def environment(device: torch.device, compiled: bool = False) -> dict[str, Any]:
+    """What bitwise equality depends on besides the state: versions, processor, device, threads.
+
+    kernel: the library of the fused kernel where a stage is `compiled` on a CPU (its name is a hash of
+    source, compiler and processor), "" where it is not in use.
+    """
     from .. import __version__
+    from ..nets.fused import kernel
+
+    code = kernel() if compiled and device.type == "cpu" else None
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return {
@@ -147,6 +154,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "device": gpu or device.type,
         "threads": torch.get_num_threads(),
+        "kernel": "" if code is None else code.name,
     }
 
 

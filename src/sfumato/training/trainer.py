@@ -127,6 +127,7 @@ class Trainer:
             return None
         was = self.progress
         self.progress, checkpoint = found
+        was.environment = environment(self.world.device, self.progress.compiled)
         now = {"seed": self.progress.seed} | self.progress.environment
         self._adopt(checkpoint)
         changed = {
@@ -257,6 +258,11 @@ class Trainer:
         if not resumed:
             execution = self._plan(stage)
         run = StageRun(stage, self.model, self.data, self.world, execution, progress.seed)
+        progress.compiled = run.execution.compiled
+        progress.environment = environment(self.world.device, progress.compiled)
+        fixed = self.settings.execution
+        if resumed and fixed is not None and fixed.bf16 != execution.bf16:
+            self.reporter.report(Note(f"The stage goes on as it began, in {execution}, not in {fixed}."))
         if resumed and found is not None:
             run.load(found)
             if self.world.main:
