@@ -10,10 +10,16 @@ import pytest
 from PIL import Image
 
 import sfumato
+from sfumato.app.begin import lasting
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
-from sfumato.app.train import Budget, train
+from sfumato.app.looking import quick
+from sfumato.app.train import Budget, add_notes, train
 from sfumato.core.errors import BusyError, DataError, RefusedError, UsageError
+from sfumato.models.density import Plan
+from sfumato.samplers.ancestral import Ancestral
+from sfumato.samplers.ddim import Ddim
+from sfumato.samplers.grids import Trailing
 from sfumato.training.rundir import RunDir
 
 QUIET = Console(silent=True)
@@ -184,3 +190,44 @@ def test_the_python_of_the_readme_runs(trained):
     assert blocks
     for block in blocks:
         exec(block.replace("runs/demo", str(trained / "model")), {})
+
+
+def again(runs, small, **changes):
+    words = {"budget": Budget(examples=2560), "settings": small, "precision": "fp32", "looks": 2}
+    said = []
+
+    class Heard(Console):
+        def say(self, *sentences):
+            said.extend(sentences)
+
+    train("diffusevae", "digits", out=runs / "model", console=Heard(), **(words | changes))
+    return " ".join(said)
+
+
+def test_other_words_for_the_same_run_are_refused_by_name(runs, small):
+    with pytest.raises(UsageError, match=r"--test: None -> .*digits"):
+        again(runs, small, test="digits")
+
+
+def test_a_larger_budget_on_a_finished_run_says_how_to_train_longer(runs, small):
+    told = again(runs, small, budget=Budget(examples=9999))
+    assert "finished (--examples 2560)" in told and "--out NEW_FOLDER --examples 9999" in told
+
+
+def test_notes_of_an_earlier_session_stay(runs):
+    folder = RunDir(runs / "model")
+    folder.tell(notes=["first"])
+    add_notes(folder, ["second", "first"])
+    assert folder.read("run.json")["notes"] == ["first", "second"]
+
+
+def test_data_are_found_again_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert lasting("photos") == str(tmp_path / "photos")
+    assert [lasting(name) for name in ("digits", "hub:a/b", None)] == ["digits", "hub:a/b", None]
+
+
+def test_a_look_at_a_long_plan_takes_few_steps():
+    long, short = Plan(steps=1000, solver=Ancestral(), grid=Trailing()), Plan(steps=18)
+    assert quick(short) is short
+    assert quick(long).steps == 20 and isinstance(quick(long).solver, Ddim)

@@ -4,7 +4,7 @@ A setting without a dot turns a dial of the recipe (a keyword of its function: o
 leaves); a dotted one changes a single leaf of the tree the recipe returned:
 
     --set width=96                              the recipe's dial
-    --set stages.refiner.batch=128              one leaf, list entries by name or number
+    --set stages.diffusion.batch=128            one leaf, list entries by name or number
 """
 
 from __future__ import annotations

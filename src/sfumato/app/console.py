@@ -1,5 +1,7 @@
 """What the user reads: plain sentences on the way, one JSON object at the end when --json is given.
 
+Of several processes under one launcher only the first speaks.
+
 With --json every sentence goes to standard error, so that standard output holds nothing but the object.
 """
 
@@ -12,12 +14,14 @@ from typing import Any
 
 import typer
 
+from ..core.launch import rank
+
 
 class Console:
     """Says sentences and answers with a result."""
 
     def __init__(self, as_json: bool = False, silent: bool = False) -> None:
-        self.as_json, self.silent = as_json, silent
+        self.as_json, self.silent = as_json, silent or rank() > 0
 
     def say(self, *sentences: str) -> None:
         """Print sentences, one a line."""
@@ -26,7 +30,7 @@ class Console:
 
     def answer(self, result: Mapping[str, Any], lines: Iterable[str] = ()) -> None:
         """The verb's result: lines for a person, or the JSON object."""
-        if self.as_json:
+        if self.as_json and not self.silent:
             typer.echo(json.dumps(dict(result), default=str))
         else:
             self.say(*lines)

@@ -116,12 +116,18 @@ def hardware(device: torch.device) -> str:
 
 
 def commit() -> str:
-    """The commit of the source tree this runs from, or "" outside one."""
-    here = Path(__file__).parent
+    """The commit of Sfumato's own source tree, or "" outside it (installed below another repository)."""
+    here = Path(__file__).resolve()
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5
+            ["git", "rev-parse", "--show-toplevel", "--short=12", "HEAD"],
+            cwd=here.parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    top, _, name = done.stdout.strip().rpartition("\n")
+    own = done.returncode == 0 and Path(top) / "src" / "sfumato" / "app" / here.name == here
+    return name if own else ""

@@ -11,19 +11,30 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..data.facts import Facts
+from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..models.trace import LatentVariableModel
 from ..report import grid
+from ..samplers.ddim import Ddim
+from ..samplers.grids import Trailing
 from ..training import watch
 from ..training.probes import Finding, Moment, Probe
 
 COUNT = 24  # images of a look: enough to see variety, few enough to cost seconds
 STEPS = 20  # at most, whatever the recipe's plan is
+
+
+def quick(plan: Plan) -> Plan:
+    """The plan, or where it takes many steps few ones of DDIM, which needs no more for a look."""
+    if plan.steps <= STEPS:
+        return plan
+    return replace(plan, steps=STEPS, solver=Ddim(), grid=Trailing())
 
 
 def generator_at(model: nn.Module, path: str) -> Generator | None:
@@ -49,10 +60,10 @@ class SampleGrid(Probe):
             return Finding()
         with moment.averaged():
             averaged = self.draw(generator)
-        picture = grid.grid(averaged, self.facts)
+        picture = self.picture(generator, averaged)
         if moment.seen <= moment.target / 3:
             moment.poll()
-            raw = grid.grid(self.draw(generator), self.facts)
+            raw = self.picture(generator, self.draw(generator))
             picture = grid.side_by_side([picture, raw], ["averaged weights", "raw weights"])
         path = moment.run.samples / f"{moment.stage}-{moment.seen:010d}.png"
         moment.run.disk.replace(path, grid.png(picture))
@@ -63,10 +74,24 @@ class SampleGrid(Probe):
 
     def draw(self, generator: Generator) -> Tensor:
         """The same images each time, up to the weights."""
-        plan = replace(generator.plan, steps=min(generator.plan.steps, STEPS))
         return generator.sample(
-            COUNT, plan, labels_in_turn(generator, self.facts, COUNT), seeds=seeds_of(self.seed, COUNT)
+            COUNT,
+            quick(generator.plan),
+            labels_in_turn(generator, self.facts, COUNT),
+            seeds=seeds_of(self.seed, COUNT),
         ).cpu()
+
+    def sheet(self, generator: Generator) -> Image:
+        """The images drawn, on one sheet."""
+        return self.picture(generator, self.draw(generator))
+
+    def picture(self, generator: Generator, x: Tensor) -> Image:
+        """Images on one sheet, under a title if they were not drawn by the recipe's plan."""
+        sheet = grid.grid(x, self.facts)
+        plan = generator.plan
+        if quick(plan) is plan:
+            return sheet
+        return grid.titled(sheet, f"a look in {STEPS} steps of DDIM (the plan: {plan.steps})")
 
     def remarks(self, x: Tensor) -> list[str]:
         """Sentences about constant or tinted images."""

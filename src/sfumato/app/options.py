@@ -11,7 +11,9 @@ from ..core.errors import UsageError
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by `sfumato train`.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
-Seed = Annotated[int, typer.Option("--seed", help="Sample k has seed SEED + k; the batch has no influence.")]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Image k is a function of (SEED, k) alone; the batch has no influence.")
+]
 Count = Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")]
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Solver steps; default: the recipe's plan.")
@@ -27,9 +29,11 @@ Guidance = Annotated[
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="Scale of the first noise (and of the latent).")
 ]
-Class = Annotated[str | None, typer.Option("--class", help="A class by name; default: all in turn.")]
+Class = Annotated[
+    str | None, typer.Option("--class", help="A class by name; default: drawn at random for each image.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write; default: inside the run.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps; default: the best present.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: cuda if it is there.")]
 Size = Annotated[str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")]
 FitWord = Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")]
 AlphaWord = Annotated[str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")]

@@ -75,13 +75,16 @@ def as_images(stored: Images) -> Images:
 
 
 def best_device(device: str | None) -> torch.device:
-    """The device asked for, else the best present; a clear word if it is not there."""
+    """The device asked for, else CUDA if it is there; a clear word if it is not."""
     if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type == "mps":
+            raise UsageError(
+                "MPS is not supported yet: noise levels need float64, which it lacks",
+                remedy="Use --device cpu.",
+            )
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device '{device}' is not here", remedy="Try --device cpu.") from error

@@ -8,10 +8,8 @@ The same words again find the folder, check that nothing differs, and go on wher
 
 from __future__ import annotations
 
-import platform
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import __version__
 from ..core.errors import RefusedError, UsageError
-from ..core.lazy import build, dump
+from ..core.launch import processes
+from ..core.lazy import dump
 from ..data.dataset import Dataset, Split
-from ..data.facts import Facts
 from ..data.inspect import examine
 from ..data.sources import open_data, open_like
 from ..models.generator import Generator
@@ -35,11 +32,11 @@ from ..training.rundir import RunDir
 from ..training.settings import Settings
 from ..training.trainer import Trainer
 from ..training.world import World
+from .begin import begin, lasting
 from .catalog import NAMES
-from .compose import compose
+from .compose import build_recipe, compose
 from .console import Console
-from .doctor import preview_of
-from .looking import ReconstructionGrid, SampleGrid
+from .looking import ReconstructionGrid, SampleGrid, quick
 from .progress import listener
 from .report import write_report
 from .run import Run, best_device
@@ -85,6 +82,18 @@ def execution_of(precision: str | None) -> Execution | None:
     return Execution(bf16=precision == "bf16", channels_last=True)
 
 
+def world_of(device: str | None) -> World:
+    """This process among those launched, on its own device; several take what they find, or all the CPU."""
+    if processes() == 1:
+        return World(best_device(device))
+    if device not in (None, "cpu"):
+        raise UsageError(
+            f"--device {device} with {processes()} processes",
+            remedy="Leave --device out: each process takes a GPU of its own; or give --device cpu.",
+        )
+    return World.find(cpu=device == "cpu")
+
+
 def train(
     recipe: str,
     data: str,
@@ -102,9 +111,12 @@ def train(
     console: Console | None = None,
     looks: int = 10,
 ) -> Run:
-    """Train RECIPE on DATA into a run folder, or go on with it; the finished run, read back from disk."""
+    """Train RECIPE on DATA into a run folder, or go on with it; the finished run, read back from disk.
+
+    Under a launcher every process calls this; the main one writes and reports, all return the run.
+    """
     plan, asked = budget.build(), Settings(looks=looks, execution=execution_of(precision))
-    world = World(best_device(device)) if device else World.find()
+    world = world_of(device)
     console = (console or Console()) if world.main else Console(silent=True)
     folder = RunDir(Path(out) if out else default_folder(recipe, data))
     console.say(f"Run folder: {folder.path}")
@@ -112,11 +124,12 @@ def train(
     facts = replace(parts.train.facts, fingerprint=whole.fingerprint)
     tree = compose(recipe, facts, settings or {})
     torch.manual_seed(seed)  # the initial weights; everything later draws by position
-    built = build(tree)
+    built = build_recipe(recipe, tree)
     if world.main:
-        about: dict[str, Any] = {"recipe": recipe, "data": data, "test": test, "held_out": held_out}
-        about |= {"options": given_options(options or {}), "settings": dict(settings or {})}
-        about |= {"fingerprint": whole.fingerprint, "budget": budget.to_json(), "seed": seed}
+        about: dict[str, Any] = {"recipe": recipe, "data": lasting(data), "test": lasting(test)}
+        about |= {"held_out": held_out, "options": lasting_options(options or {})}
+        about |= {"settings": dict(settings or {}), "fingerprint": whole.fingerprint}
+        about |= {"budget": budget.to_json(), "seed": seed}
         begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
     world.wait()
     reporter = listener(console)
@@ -137,44 +150,28 @@ def train(
     finally:
         reporter.close()
         if world.main and reporter.warnings:
-            folder.tell(notes=reporter.warnings)
-    if not world.main:
-        sys.exit(0)
-    return finish(Run(folder.path, device), trainer.model, console)
+            add_notes(folder, reporter.warnings)
+    run = Run(folder.path, str(world.device))
+    if world.main:
+        finish(run, trainer.model, console)
+    world.wait()
+    return run
 
 
-def begin(
-    folder: RunDir,
-    recipe: Any,
-    facts: Facts,
-    about: Mapping[str, Any],
-    data: Dataset,
-    fresh: bool,
-    console: Console,
-) -> None:
-    """Describe a new run, or check that the folder holds this very one."""
-    if fresh:
-        start_again(folder, console)
-    software = {
-        "command": " ".join(["sfumato", *sys.argv[1:]]),
-        "version": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "format": 1,
-    }
-    with folder.lock():
-        new = folder.begin(recipe, facts.to_json(), {**about, **software})
-    if new:
-        preview = folder.path / "data-preview.png"
-        folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
-        console.say(f"The exact tensors the model will see: {preview}")
-    elif folder.names():
-        console.say("This run exists with the same recipe and data: going on with it.")
+def add_notes(folder: RunDir, texts: Sequence[str]) -> None:
+    """Append to the warnings of earlier sessions, each once."""
+    folder.tell(notes=list(dict.fromkeys([*folder.read("run.json").get("notes", []), *texts])))
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {key: value for key, value in options.items() if value not in (None, False)}
+
+
+def lasting_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as a later verb from another folder understands them."""
+    given = given_options(options)
+    return given | ({"labels": lasting(given["labels"])} if "labels" in given else {})
 
 
 def read_data(
@@ -200,38 +197,33 @@ def _decoding(console: Console) -> Any:
     return told
 
 
-def start_again(folder: RunDir, console: Console) -> None:
-    """Move what is in the folder aside; nothing is deleted. BusyError while another process trains in it."""
-    path = folder.path
-    if not path.exists():
-        return
-    number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}-old{n}").exists())
-    aside = path.with_name(f"{path.name}-old{number}")
-    with folder.lock():
-        folder.disk.guard(lambda: folder.disk.call(path.rename, aside), path, "moving the old run aside")
-    console.say(f"The old run is kept in {aside}.")
-
-
 AGREE = 1e-3  # model units; layouts of weights differ, and with them the rounding of sums
 
 
-def finish(run: Run, trained: nn.Module, console: Console) -> Run:
-    """Sample from the folder and from memory with the same seeds: they must agree. Then the report."""
+def finish(run: Run, trained: nn.Module, console: Console) -> None:
+    """The model on disk must be the one in memory, tensor by tensor; then samples and the report.
+
+    Samples of both are compared as well, but they may differ where kernels do: that is only said.
+    """
+    if not all(torch.equal(a, b) for a, b in zip(*states(run.model, trained), strict=True)):
+        raise RefusedError(
+            "the model on disk is not the one in memory",
+            where=run.path,
+            remedy="This must not happen: please report it with the run folder.",
+        )
     if isinstance(run.model, Generator) and isinstance(trained, Generator):
-        seeds = list(range(4))
-        read, held = (model.sample(4, seeds=seeds).cpu() for model in (run.model, trained))
-        same = all(torch.equal(a, b) for a, b in zip(*states(run.model, trained), strict=True))
-        if not same or float((read - held).abs().max()) > AGREE:
-            raise RefusedError(
-                "the model on disk is not the one in memory",
-                where=run.path,
-                remedy="This must not happen: please report it with the run folder.",
+        plan, seeds = quick(run.model.plan), list(range(4))
+        read, held = (model.sample(4, plan, seeds=seeds).cpu() for model in (run.model, trained))
+        apart = float((read - held).abs().max())
+        if not apart <= AGREE:
+            console.say(
+                f"Samples of the model on disk and of the same weights in memory differ by {apart:.2g} "
+                "(images go from -1 to 1): this machine computes them in two ways."
             )
-        sheet = grid.grid(SampleGrid(run.facts).draw(run.model), run.facts)
+        sheet = SampleGrid(run.facts).sheet(run.model)
         run.folder.disk.replace(run.path / "samples" / "final.png", grid.png(sheet))
         console.say(f"Samples from the checkpoint on disk: {run.path / 'samples' / 'final.png'}")
     console.say(f"Report: {write_report(run)}")
-    return run
 
 
 def states(*models: nn.Module) -> list[list[torch.Tensor]]:

@@ -1,0 +1,113 @@
+"""The first write into a run folder, or the check that it holds this very run.
+
+A run is its recipe and its data; those differing is refused by RunDir.begin, leaf by leaf. The words
+besides are compared here: other held-out images or other options of the data are refused by name,
+another budget is said, with which one holds.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..core.errors import UsageError
+from ..data.dataset import Dataset
+from ..data.facts import Facts
+from ..data.options import options
+from ..data.sources import BUILTIN
+from ..report import grid
+from ..training.rundir import RunDir
+from .console import Console
+from .doctor import preview_of
+
+
+def begin(
+    folder: RunDir,
+    recipe: Any,
+    facts: Facts,
+    about: Mapping[str, Any],
+    data: Dataset,
+    fresh: bool,
+    console: Console,
+) -> None:
+    """Describe a new run, or check that the folder holds this very one."""
+    if fresh:
+        start_again(folder, console)
+    software = {
+        "command": " ".join(["sfumato", *sys.argv[1:]]),
+        "version": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "format": 1,
+    }
+    with folder.lock():
+        before = folder.read("run.json") if (folder.path / "recipe.json").exists() else {}
+        if before:
+            check_words(before, about, folder.path)
+        new = folder.begin(recipe, facts.to_json(), {**about, **software})
+    if new:
+        preview = folder.path / "data-preview.png"
+        folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
+        console.say(f"The exact tensors the model will see: {preview}")
+        return
+    if folder.names():
+        console.say("This run exists with the same recipe and data: going on with it.")
+    finished = len(before.get("stages_done", ())) == len(recipe.get("stages", ()))
+    console.say(*about_budget(before["budget"], about["budget"], finished))
+
+
+def start_again(folder: RunDir, console: Console) -> None:
+    """Move what is in the folder aside; nothing is deleted. BusyError while another process trains in it."""
+    path = folder.path
+    if not path.exists():
+        return
+    number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}-old{n}").exists())
+    aside = path.with_name(f"{path.name}-old{number}")
+    with folder.lock():
+        folder.disk.guard(lambda: folder.disk.call(path.rename, aside), path, "moving the old run aside")
+    console.say(f"The old run is kept in {aside}.")
+
+
+def lasting(data: str | None) -> str | None:
+    """Data as a later verb finds them from any folder: paths absolute, names as they are."""
+    if data is None or data in BUILTIN or data.startswith("hub:"):
+        return data
+    return str(Path(data).expanduser().absolute())
+
+
+def check_words(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -> None:
+    """UsageError naming --test, the held-out part or an option of the data that differs."""
+    old, new = before.get("options", {}), now.get("options", {})
+    pairs = [("--test", lasting(before.get("test")), lasting(now.get("test")))]
+    pairs.append(("the held-out part", before.get("held_out"), now.get("held_out")))
+    was, wanted = options(**_lasting_labels(old)).to_json(), options(**_lasting_labels(new)).to_json()
+    pairs += [(f"--{key}", was[key], wanted[key]) for key in was]
+    differing = [f"{name}: {a!s:.40} -> {b!s:.40}" for name, a, b in pairs if a != b]
+    if differing:
+        raise UsageError(
+            "this run was made with other words: " + "; ".join(differing),
+            where=where,
+            remedy="Use the same words to go on with it, or another folder with --out.",
+        )
+
+
+def _lasting_labels(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {**chosen, "labels": lasting(chosen.get("labels"))}
+
+
+def about_budget(before: Mapping[str, Any], now: Mapping[str, Any], finished: bool) -> list[str]:
+    """Which of two budgets holds, in words; nothing where they are the same."""
+    if dict(before) == dict(now):
+        return []
+    old, new = (" ".join(f"--{k} {v:g}" for k, v in budget.items()) for budget in (before, now))
+    if finished:
+        text = f"This run is finished ({old}); {new} does not lengthen it."
+        return [f"{text} To train longer, start another run: --out NEW_FOLDER {new}"]
+    kept = "the stage under way keeps the length it got then; later ones follow"
+    return [f"This run began with {old}: {kept} {new}."]
