@@ -229,3 +229,13 @@ def test_ranges_are_those_of_the_data(tmp_path):
     np.save(tmp_path / "none.npy", np.zeros((0, 4, 4)))
     with pytest.raises(DataError, match="no examples"):
         open_data(tmp_path / "none.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("size", 16), ("fit", "pad"), ("alpha", "keep"), ("channels", 1), ("labels", "labels.csv")],
+)
+def test_options_of_pictures_are_refused_for_arrays_by_name(tmp_path, name, value):
+    np.save(tmp_path / "x.npy", np.zeros((20, 8, 8, 3), np.uint8))
+    with pytest.raises(UsageError, match=f"--{name}"):
+        open_data(tmp_path / "x.npy", **{name: value})

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import DataError, RefusedError
+from ..core.errors import DataError, RefusedError, UsageError
 from .dataset import Dataset
 from .options import Options
 
@@ -121,6 +121,24 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise RefusedError(f"a damaged NumPy archive: {error}", where=path) from None
     return arrays
+
+
+def refuse_options(path: Path, options: Options) -> None:
+    """UsageError naming the options that only pictures in files have: an array is taken as it is."""
+    given = {
+        "--size": options.size is not None,
+        "--fit": options.fit is not Options.fit,
+        "--alpha": options.alpha is not Options.alpha,
+        "--channels": options.channels is not None,
+        "--labels": options.labels is not None,
+    }
+    if any(given.values()):
+        words = ", ".join(name for name, is_given in given.items() if is_given)
+        raise UsageError(
+            f"a NumPy file is taken as it is, without {words}",
+            where=path,
+            remedy="Change the array itself; labels go into an .npz beside the images.",
+        )
 
 
 def open_arrays(path: Path, options: Options) -> Dataset:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError, UsageError, did_you_mean
-from .arrays import open_arrays
+from .arrays import open_arrays, refuse_options
 from .builtin import digits, swiss_roll
 from .dataset import Dataset
 from .facts import Facts
@@ -63,6 +63,8 @@ def _open(name: str, chosen: Options, progress: Progress | None, single: bool = 
     if not name.startswith("hub:"):
         path = Path(name).expanduser()
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
+            if not single:  # further data come with the size and depth of the first, which must fit
+                refuse_options(path, chosen)
             return open_arrays(path, chosen)
     return ingest(find_source(name, chosen.labels, single), chosen, progress)
 
