@@ -10,6 +10,9 @@ import pytest
 import typer
 
 from sfumato.app.cli import app
+from sfumato.app.compose import compose
+from sfumato.app.options import parse_set
+from sfumato.data.facts import Facts
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,6 +39,17 @@ def test_every_printed_command_parses(page, words):
     verb = typer.main.get_command(app).commands[words[1]]
     context = verb.make_context(words[1], list(words[2:]))
     assert context.params
+
+
+RGB = Facts(3, (32, 32), "uint8", 0.0, 255.0, classes=("cat", "dog"), count=200)
+
+
+@pytest.mark.parametrize(
+    "words", [words for _, words in commands() if words[1] == "train" and "--set" in words], ids=" ".join
+)
+def test_every_printed_setting_composes(words):
+    values = typer.main.get_command(app).commands["train"].make_context("train", list(words[2:])).params
+    assert compose(values["recipe"], RGB, parse_set(values["settings"])) is not None
 
 
 def test_there_are_commands_to_check():

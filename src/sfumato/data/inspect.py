@@ -1,7 +1,6 @@
 """The data doctor: what a model would be trained on, in plain words, before anything is trained.
 
 examine(data) -> Report      counts, sizes, depth, range, duplicates, bad files, classes, oddities, advice
-preview(data, path)          a picture of the exact values the model will see
 """
 
 from __future__ import annotations

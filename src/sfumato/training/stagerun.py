@@ -5,9 +5,11 @@
     theta <- AdamW(theta, g)
 
 Every draw is a function of (seed, stage, phase, position), so cutting the step differently changes
-nothing but the order of a sum. A step that does not get to its update leaves nothing behind:
-gradients start from zero and buffers that the forward pass changed are put back. When memory runs
-out the micro-batch is halved and the step starts over; the batch stays what it is.
+nothing but the order of a sum; the one exception are dropout masks, which follow the micro-batch
+(they are drawn by PyTorch, from a seed of the micro-batch's first row). A step that does not get to
+its update leaves nothing behind: gradients start from zero and buffers that the forward pass changed
+are put back. When memory runs out the micro-batch is halved and the step starts over; the batch
+stays what it is.
 """
 
 from __future__ import annotations
