@@ -3,7 +3,7 @@ VENV := .venv
 PY   := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs claims bench bench-gpu clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(READY)
 	$(VENV)/bin/sfumato demo
@@ -20,11 +20,7 @@ docs: $(READY)
 	$(PY) scripts/equations.py
 
 bench: $(READY)
-	bash benchmarks/peers.sh
-	$(PY) -m benchmarks
-
-bench-gpu: $(READY)
-	$(PY) -m benchmarks --device cuda --minutes 10
+	$$(bash benchmarks/peers.sh | tail -n 1) -m benchmarks
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
