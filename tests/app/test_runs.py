@@ -17,6 +17,7 @@ from sfumato.app.looking import quick
 from sfumato.app.train import Budget, add_notes, train
 from sfumato.core.errors import BusyError, DataError, RefusedError, UsageError
 from sfumato.models.density import Plan
+from sfumato.models.given import seeds_of
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.ddim import Ddim
 from sfumato.samplers.grids import Trailing
@@ -74,6 +75,14 @@ def test_sample_writes_images_a_grid_and_how(runs, capsys):
     images = np.stack([pixels(p) for p in files])
     assert np.array_equal(images, sfumato.open(runs / "model").sample(5, seed=2, class_name="7"))
     assert told["count"] == 5 and told["seed"] == 2
+    kept = json.loads((files[0].parent / "samples.json").read_text())
+    assert kept["labels"] == ["7"] * 5 and kept["seeds"] == seeds_of(2, 5)
+
+
+def test_the_labels_told_are_those_of_the_samples(trained):
+    run = sfumato.open(trained / "model")
+    label = run.origin(4, seed=5)["labels"][3]
+    assert np.array_equal(run.sample(4, seed=5)[3], run.sample(4, seed=5, class_name=label)[3])
 
 
 def test_every_verb_answers(runs, capsys):

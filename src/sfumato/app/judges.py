@@ -19,7 +19,7 @@ from ..evaluation.store import Shelf
 from ..models.classifier import Classifier
 from ..training.storage import Disk
 from .console import Console
-from .run import Run, batches, describe_shape, open_run
+from .run import Run, batches, open_run
 
 
 @final
@@ -54,7 +54,7 @@ def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console)
             )
         if judge.facts.shape != run.facts.shape:
             raise UsageError(
-                f"the judge sees {describe_shape(judge.facts)}, the run makes {describe_shape(run.facts)}",
+                f"the judge sees {judge.facts.words}, the run makes {run.facts.words}",
                 where=path,
             )
         if seen := overlap(judge, held_out):

@@ -37,8 +37,10 @@ def prepared(folder: Path) -> Path:
     return folder
 
 
-def write_samples(run: Run, images: Images, out: Path | None, told: Mapping[str, Any]) -> dict[str, Any]:
-    """One file an image, grid.png and samples.json; where they are."""
+def write_samples(
+    run: Run, images: Images, out: Path | None, told: Mapping[str, Any], origin: Mapping[str, list[Any]]
+) -> dict[str, Any]:
+    """One file an image, grid.png and samples.json (seeds, labels and plan); where they are."""
     chosen = re.sub(r"[^A-Za-z0-9+.]+", "-", " ".join(f"{v}" for v in told.values() if v is not None))
     folder = prepared(out or run.path / "samples" / f"n{len(images)}-seed{chosen}")
     digits = max(4, len(str(len(images))))
@@ -49,7 +51,7 @@ def write_samples(run: Run, images: Images, out: Path | None, told: Mapping[str,
     DISK.replace(sheet, grid.png(shown))
     DISK.replace(
         folder / "samples.json",
-        to_json({"run": str(run.path), "count": len(images), **told, "files": files}),
+        to_json({"run": str(run.path), "count": len(images), **told, **origin, "files": files}),
     )
     return {"folder": str(folder), "grid": str(sheet), "count": len(images), **told}
 

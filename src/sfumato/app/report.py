@@ -17,7 +17,7 @@ from ..report.html import run_page
 from ..report.summary import Picture, Remark, Rows, RunSummary, Step
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .progress import duration
-from .run import Run, describe_shape
+from .run import Run
 
 EVALUATION = "evaluation.json"
 PICTURES = {
@@ -70,7 +70,7 @@ def lead(run: Run) -> str:
     parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
     return (
         f"{run.about['recipe']} with {parameters:.2f} M parameters, trained on {run.facts.count:,} "
-        f"examples of {run.about['data']} ({describe_shape(run.facts)}) "
+        f"examples of {run.about['data']} ({run.facts.words}) "
         f"for {duration(3600 * run.weights.hours)}."
     )
 
@@ -81,7 +81,7 @@ def facts(run: Run) -> tuple[Rows, ...]:
     data = [
         ("source", a["data"]),
         ("training examples", f"{f.count:,}"),
-        ("example", describe_shape(f)),
+        ("example", f.words),
         ("classes", ", ".join(f.classes) or "none"),
         ("preprocessing", f.pipeline or "none"),
         ("held out", a["test"] or (f"{a['held_out']:.0%}" if a["held_out"] else "a tenth")),

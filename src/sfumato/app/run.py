@@ -200,6 +200,16 @@ class Run:
             self.generator.sample(count, plan, given, seeds=seeds_of(seed, count), batch=batch)
         )
 
+    def origin(self, count: int, *, seed: int = 0, class_name: str | None = None) -> dict[str, list[Any]]:
+        """What each of `count` samples came from: its own seed, and its class if the model knows classes."""
+        seeds, given = seeds_of(seed, count), self.given(count, class_name, seed)
+        found: dict[str, list[Any]] = {"seeds": list(seeds)}
+        if "label" in self.generator.slots and self.facts.classes:
+            label = self.generator.draw(seeds, self.generator.plan, given).label
+            if label is not None:
+                found["labels"] = [self.facts.classes[int(k)] for k in label]
+        return found
+
     def given(self, count: int, class_name: str | None, seed: int = 0) -> Given:
         """The class asked for, as labels."""
         if class_name is None:
@@ -327,12 +337,6 @@ class Run:
 def open_run(path: Path | str, *, device: str | None = None) -> Run:
     """Open a run folder; RefusedError if it is none, or damaged."""
     return Run(Path(path), device)
-
-
-def describe_shape(facts: Facts) -> str:
-    """28 x 28, 1 channel, uint8."""
-    size = " x ".join(map(str, facts.size)) or "points"
-    return f"{size}, {facts.channels} channel{'s' if facts.channels > 1 else ''}, {facts.kind}"
 
 
 def batches(part: Dataset, count: int, device: torch.device) -> Iterator[Batch]:

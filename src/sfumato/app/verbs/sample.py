@@ -34,7 +34,7 @@ def command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write images, a grid, and a JSON file with seeds and plan. Sample k depends on SEED + k alone."""
+    """Write images, a grid, and a JSON file with seeds and labels. Image k depends on (SEED, k) alone."""
     from ..pictures import write_samples
     from ..run import open_run
 
@@ -52,6 +52,6 @@ def command(
     )
     plan = opened.describe_plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature)
     told = {"seed": seed, "class": class_name, "plan": plan}
-    written = write_samples(opened, images, out, told)
+    written = write_samples(opened, images, out, told, opened.origin(count, seed=seed, class_name=class_name))
     console.answer(written, [f"{count} images in {written['folder']}, the grid in {written['grid']}"])
     console.next(f"sfumato evaluate {run}", f"sfumato interpolate {run}")
