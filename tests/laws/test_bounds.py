@@ -5,7 +5,7 @@ from linear_gaussian import linear_gaussian
 
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
-from sfumato.models.trace import bits_per_dim, importance_bound
+from sfumato.models.trace import importance_bound
 from sfumato.objectives.elbo import Elbo, ImportanceWeighted
 
 
@@ -55,9 +55,3 @@ def test_training_the_posterior_by_the_elbo_finds_the_exact_one():
     for k in range(50):
         Elbo()(spoilt, batch_of(x), noise=noise(x, k), seen=0).total.mean().backward()
     assert exact < 0.1 * spoilt.encoder.weight.grad.norm() / 50
-
-
-def test_bits_per_dimension_of_a_uniform_choice_among_256_levels_are_8():
-    x = torch.zeros(3, 2, 4, 4)
-    nats = torch.full((3,), -32 * torch.log(torch.tensor(256.0)).item())
-    torch.testing.assert_close(bits_per_dim(nats, x), torch.full((3,), 8.0))

@@ -226,11 +226,6 @@ class Dataset:
         same.labels = number[self.labels]
         return same
 
-    def padded_to(self, multiple: int) -> Dataset:
-        """The same examples with their border repeated outwards until each axis is a multiple."""
-        facts = self.facts.padded_to(multiple)
-        return self.with_facts(space=facts.space, pad=facts.pad)
-
     def split(self, held_out: float | int | None = None, seed: int = 0) -> Split:
         """A deterministic held-out part: a fraction (float), a count (int), or by default a tenth.
 

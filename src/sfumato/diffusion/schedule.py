@@ -89,16 +89,3 @@ def _lifted(f: Callable[[Tensor], Tensor], x: Scalar) -> Scalar:
 
 def _floats(level: Level) -> Level:
     return Level(float(level.alpha), float(level.sigma))
-
-
-def invert(f: Callable[[Tensor], Tensor], y: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """The x in [low, high] with f(x) = y for a decreasing f without closed inverse, by bisection.
-
-    64 halvings reach the spacing of float64; values outside the range of f give the nearer end.
-    """
-    lo, hi = torch.full_like(y, low), torch.full_like(y, high)
-    for _ in range(64):
-        middle = 0.5 * (lo + hi)
-        above = f(middle) > y
-        lo, hi = torch.where(above, middle, lo), torch.where(above, hi, middle)
-    return 0.5 * (lo + hi)

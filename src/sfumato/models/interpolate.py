@@ -1,6 +1,5 @@
-"""Ways between two points.
+"""The way between two points.
 
-    lerp(a, b, w)  = (1 - w) a + w b
     slerp(a, b, w) = sin((1 - w) u) / sin u * a + sin(w u) / sin u * b,   u the angle between a and b
 
 The midpoint of two independent standard normal vectors of n dimensions has norm sqrt(n / 2), not sqrt(n):
@@ -14,11 +13,6 @@ import torch
 from torch import Tensor
 
 PARALLEL = 1e-6  # sine of the angle below which a great circle is not defined
-
-
-def lerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
-    """The straight line from a (weight 0) to b (weight 1)."""
-    return torch.lerp(a, b, weight)
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:

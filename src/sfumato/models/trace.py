@@ -80,8 +80,3 @@ def importance_bound(model: LatentVariableModel, x: Tensor, samples: int, *, noi
     """log (1/K) sum_k p(x, z_k) / q(z_k given x) in nats, (B,): with K it rises to log p(x)."""
     weights = torch.stack([model.trace(x, noise=noise).log_weight() for _ in range(samples)])
     return torch.logsumexp(weights, 0) - math.log(samples)
-
-
-def bits_per_dim(nats: Tensor, x: Tensor) -> Tensor:
-    """-nats / (D log 2), D the number of elements of one event of x (B, ...)."""
-    return -nats / (x[0].numel() * math.log(2.0))
