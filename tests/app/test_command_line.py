@@ -1,15 +1,18 @@
 """The command line answers in one message with the right exit code, and does not load torch to say hello."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.app.cli import run
 from sfumato.app.options import parse_set
+from sfumato.app.train import world_of
 from sfumato.core.errors import UsageError
 
 
@@ -124,3 +127,34 @@ def test_a_bug_exits_with_one_and_leaves_a_report(capsys, monkeypatch):
     monkeypatch.setattr(compose, "recipe_names", lambda: 1 / 0)
     assert run(["recipes"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without processes")
+def test_two_processes_train_one_run_and_one_answers(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [
+        "-m",
+        "sfumato",
+        "train",
+        "classifier",
+        "digits",
+        "--device",
+        "cpu",
+        "--examples",
+        "256",
+        "--set",
+        "width=8",
+        "--json",
+        "--out",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*launch, *words, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["examples"] == 256
+
+
+def test_several_processes_take_no_other_device_by_name(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="2 processes"):
+        world_of("cuda")

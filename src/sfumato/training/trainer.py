@@ -77,6 +77,8 @@ class Trainer:
         self.recipe, self.data, self.run, self.budget = recipe, data, run, budget
         self.world, self.settings = world or World.find(), settings
         self.reporter = reporter if reporter is not None and self.world.main else Silent()
+        if self.world.device.type == "cuda" and fits_beside(data.stored.nbytes, self.world.device):
+            data.keep_on(self.world.device)
         self.model = recipe.model.to(self.world.device).eval()
         self.progress = Progress(seed=seed, environment=environment(self.world.device))
         self.keeper = Keeper(run, self.reporter)
@@ -127,7 +129,7 @@ class Trainer:
             return None
         was = self.progress
         self.progress, checkpoint = found
-        was.environment = environment(self.world.device, self.progress.compiled)
+        was.environment["kernel"] = environment(self.world.device, self.progress.compiled)["kernel"]
         now = {"seed": self.progress.seed} | self.progress.environment
         self._adopt(checkpoint)
         changed = {
@@ -361,3 +363,9 @@ class Trainer:
     def warn(self, text: str) -> None:
         """Tell the user something to act on."""
         self.reporter.report(Note(text, warning=True))
+
+
+def fits_beside(size: int, device: torch.device) -> bool:
+    """Whether so many bytes of data take less than an eighth of a GPU's free memory."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return 8 * size < free
