@@ -218,3 +218,10 @@ def test_death_between_the_choice_of_an_average_and_its_save(tmp_path, monkeypat
     trainer(tmp_path / "cut", single(), **arguments).fit()
     assert final(tmp_path / "cut") == final(tmp_path / "whole")
     assert [p.name for p in first.run.averages.iterdir()] == ["only-1600"]
+
+
+def test_another_precision_does_not_change_a_stage_under_way_and_is_told(tmp_path):
+    interrupted(tmp_path / "run", 9, "signal")
+    again = trainer(tmp_path / "run", execution=Execution(bf16=True))
+    again.fit()
+    assert any("in float32, not in bfloat16" in text for text in notes(again))
