@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sfumato
@@ -14,7 +15,7 @@ from sfumato.app.begin import lasting
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.looking import quick
-from sfumato.app.train import Budget, add_notes, train
+from sfumato.app.train import Budget, add_notes, finish, train
 from sfumato.core.errors import BusyError, DataError, RefusedError, UsageError
 from sfumato.models.density import Plan
 from sfumato.models.given import seeds_of
@@ -240,3 +241,19 @@ def test_a_look_at_a_long_plan_takes_few_steps():
     long, short = Plan(steps=1000, solver=Ancestral(), grid=Trailing()), Plan(steps=18)
     assert quick(short) is short
     assert quick(long).steps == 20 and isinstance(quick(long).solver, Ddim)
+
+
+def test_finishing_proves_the_tensors_and_only_says_that_samples_differ(runs, monkeypatch):
+    run, said = sfumato.open(runs / "model"), []
+    monkeypatch.setattr(Console, "say", lambda self, *words: said.extend(words))
+    other = sfumato.open(runs / "model").model
+    sample = type(other).sample
+    monkeypatch.setattr(
+        type(other), "sample", lambda self, *a, **k: sample(self, *a, **k) + 0.01 * (self is other)
+    )
+    finish(run, other, Console())
+    assert any("differ by 0.01" in text for text in said)
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+    with pytest.raises(RefusedError, match="not the one in memory"):
+        finish(run, other, Console())
