@@ -16,8 +16,8 @@ SEEDS, COLUMNS = 8, 6  # seeds in a row of the film; columns of a probe's sheet
 def tiles(path: Path) -> list[Image.Image]:
     """The first images of a probe's sheet; beside the averaged weights' sheet may stand the raw weights'."""
     sheet = Image.open(path).convert("RGB")
-    top = sheet.height % 59 if sheet.height % 59 > 30 else 0  # a title, if there is one
     side, gap = 56, 3
+    top = sheet.height - round(sheet.height / (side + gap)) * (side + gap) + gap  # the title's height, or 0
     places = [divmod(i, COLUMNS) for i in range(SEEDS)]
     corners = [(c * (side + gap), top + r * (side + gap)) for r, c in places]
     return [sheet.crop((x, y, x + side, y + side)) for x, y in corners]

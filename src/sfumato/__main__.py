@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 
-# Threads that spin while they wait take the processor from the very thread they wait for as soon as another
-# program runs. A training step on digits, two cores, on average: alone 59 ms with this setting and 57 without,
-# beside two busy programs 140 and 500. It must stand before torch is loaded; results do not depend on it.
+# Threads that spin while they wait take the processor from the very thread they wait for as soon as
+# another program runs. A training step on digits, two cores, on average: alone 59 ms with this setting and
+# 57 without, beside two busy programs 140 and 500. It must stand before torch is loaded; results do not
+# depend on it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
