@@ -1,6 +1,7 @@
-"""Before torch is loaded: threads that wait should not spin, and pictures are drawn without a screen."""
+"""Before torch is loaded: one thread, since kill tests fork a process whose threads would not come along;
+and pictures are drawn without a screen."""
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
