@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.errors import RefusedError, UsageError
+from ..core.errors import DataError, RefusedError, UsageError
 from ..core.launch import processes
 from ..core.lazy import dump
 from ..data.dataset import Dataset, Split
@@ -42,6 +42,7 @@ from .report import write_report
 from .run import Run, best_device
 
 DEFAULT_HOURS = 0.5
+FEWEST = 8  # training examples
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,12 @@ def read_data(
     chosen = given_options(options)
     whole = open_data(data, progress=_decoding(console), **chosen)
     parts = whole.split(held_out)
+    if len(parts.train) < FEWEST:
+        raise DataError(
+            f"{len(parts.train)} example{'s' * (len(parts.train) != 1)} to train on",
+            where=data,
+            remedy=f"A model needs at least {FEWEST}; with fewer than some hundred it learns them by heart.",
+        )
     if test is not None:
         parts = Split(whole, open_like(test, whole.facts, progress=_decoding(console), **chosen))
     console.say(*examine(whole, held_out=len(parts.held_out)).lines())

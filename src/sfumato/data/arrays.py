@@ -52,6 +52,9 @@ class NpyHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+NUMBERS_ONLY = "Save it as uint8, uint16 or float32: np.save(path, array.astype(np.uint8))."
+
+
 def npy_header(file: BinaryIO, size: int, where: object) -> NpyHeader:
     """The header of an open .npy file of `size` bytes; RefusedError unless it holds numbers or words."""
     start = file.read(12)
@@ -66,12 +69,14 @@ def npy_header(file: BinaryIO, size: int, where: object) -> NpyHeader:
     found = [pattern.findall(text) for pattern in (_DESCR, _ORDER, _SHAPE)]
     if any(len(f) != 1 for f in found) or text.count("{") != 1:
         if "'O'" in text or "|O" in text or "[(" in text:
-            raise RefusedError("the array holds Python objects or records, not numbers", where=where)
+            raise RefusedError(
+                "the array holds Python objects or records, not numbers", where=where, remedy=NUMBERS_ONLY
+            )
         raise RefusedError("a damaged NumPy header", where=where)
     descr, shape_text = found[0][0], found[2][0]
     if not (_NUMBERS.fullmatch(descr) or _WORDS.fullmatch(descr)):
         words = "Python objects" if "O" in descr else f"type {descr}"
-        raise RefusedError(f"the array holds {words}, not numbers", where=where)
+        raise RefusedError(f"the array holds {words}, not numbers", where=where, remedy=NUMBERS_ONLY)
     sizes = [s.strip().rstrip("L") for s in shape_text.split(",") if s.strip()]
     if len(sizes) > 8 or not all(s.isdecimal() and len(s) < 16 for s in sizes):
         raise RefusedError("a damaged NumPy header (shape)", where=where)

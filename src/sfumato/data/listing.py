@@ -186,7 +186,7 @@ def nothing_found(where: str, seen: Iterable[str], hint: str = "") -> DataError:
     """The error for a place without pictures: what was looked for and what was there instead."""
     counts = Counter((PurePosixPath(n).suffix.lower() or "without extension") for n in seen)
     listed = ", ".join(f"{n:,} {ext}" for ext, n in counts.most_common(6)) or "nothing"
-    remedy = hint
+    remedy = hint or "Put pictures there, or give the folder, .zip, .npy, .npz or .parquet that has them."
     if not hint and {".heic", ".heif", ".avif"} & set(counts):
         remedy = "Convert them to PNG or JPEG first."
     looked = " ".join(EXTENSIONS)
