@@ -8,6 +8,7 @@ what they bound is lost time.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 
@@ -245,9 +246,10 @@ class Watcher:
             self._note(text)
 
     def _note(self, text: str) -> None:
-        """Tell the user something, once."""
-        if text not in self._told:
-            self._told.add(text)
+        """Tell the user something, once: the same finding with other numbers is not news."""
+        finding = re.sub(r"[-+]?\d[\d,.]*", "#", text)
+        if finding not in self._told:
+            self._told.add(finding)
             self.reporter.report(Note(text, warning=True))
 
     def _tell(self, rate: float) -> None:
