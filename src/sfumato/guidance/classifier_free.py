@@ -4,24 +4,19 @@
 
 Extrapolating the posterior mean, eps or score is the same, for each is linear in the mean at a given
 level. scale = 1 is the conditional model, 0 the unconditional one, above 1 trades diversity for
-fidelity. Guidance outside a middle interval of levels costs quality and time, so it may be limited
-to one (Kynkaanniemi et al. 2024): outside, the conditional model answers alone.
+fidelity.
 """
 
 from __future__ import annotations
-
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..core.condition import NOTHING, Condition, stack
 from ..core.shapes import per_sample
-from ..core.stable import Scalar
 from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level
-
-Interval: TypeAlias = tuple[float, float]
+from .strength import Interval, Strength
 
 
 class ClassifierFree(Denoiser):
@@ -34,15 +29,11 @@ class ClassifierFree(Denoiser):
 
     def __init__(self, denoiser: Denoiser, scale: float, interval: Interval | None = None) -> None:
         super().__init__()
-        if not scale >= 0:
-            raise ValueError(f"the guidance scale is not negative: {scale}")
-        if interval is not None and not interval[0] < interval[1]:
-            raise ValueError(f"an interval of log-SNR is (low, high), not {interval}")
-        self.denoiser, self.scale, self.interval = denoiser, scale, interval
+        self.denoiser, self.strength = denoiser, Strength(scale, interval)
 
     def forward(self, x_t: Tensor, level: Level, cond: Condition = NOTHING) -> Posterior:
         """The guided posterior: mean extrapolated, variance that of the conditional model."""
-        scale = self._scale(level)
+        scale = self.strength.at(level)
         if not cond or (not isinstance(scale, Tensor) and scale == 1):
             return self.denoiser(x_t, level, cond)
         keep = torch.ones(x_t.shape[0], dtype=torch.bool, device=x_t.device)
@@ -53,17 +44,6 @@ class ClassifierFree(Denoiser):
         conditional, free = answer.mean.chunk(2)
         mean = torch.lerp(free, conditional, per_sample(scale, free))
         return Posterior(mean, _first_half(answer.var), _first_half(answer.fraction))
-
-    def _scale(self, level: Level) -> Scalar:
-        """The scale at a level: 1 outside the interval, per sample where levels are."""
-        if self.interval is None:
-            return self.scale
-        low, high = self.interval
-        log_snr = level.log_snr
-        if isinstance(log_snr, Tensor):
-            inside = (low <= log_snr) & (log_snr <= high)
-            return torch.where(inside, self.scale, 1.0)
-        return self.scale if low <= log_snr <= high else 1.0
 
 
 def _twice(level: Level) -> Level:
