@@ -1,0 +1,1 @@
+"""What papers and notes say should happen, as experiments: `python -m claims`; see harness.py."""

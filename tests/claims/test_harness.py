@@ -1,0 +1,226 @@
+"""The harness of claims: what is recorded is what was measured, and what does not hold says so."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from claims.harness import Claim, Experiment, Session, Skipped, experiments, find  # noqa: E402
+
+from claims import __main__ as program  # noqa: E402
+from claims import harness, page  # noqa: E402
+from sfumato.core.errors import Interrupted, UsageError  # noqa: E402
+
+KNOWN = experiments()
+DOC = """Two and two make four. It is said often.
+
+Source: Peano 1889,
+sec. 1.
+Pass condition: the sum is 4.
+
+    2 + 2 = 4
+"""
+
+
+class Fake(Experiment):
+    """An experiment whose run is a function of the test's."""
+
+    body = None
+
+    def module(self):
+        fake = type(sys)("fake")
+        fake.__doc__, fake.run = DOC, type(self).body
+        return fake
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A way to make an experiment of a function, in a checkout of its own."""
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "c99_fake.py").write_text(f'"""{DOC}"""\n')
+    monkeypatch.setattr(harness, "_state", lambda e: "abc+")
+
+    def make(body):
+        kind = type("Made", (Fake,), {"body": staticmethod(body)})
+        return kind("c99", tmp_path / "claims" / "c99_fake.py")
+
+    return make
+
+
+def run(experiment, tmp_path, **words):
+    return Session(experiment, tmp_path).run(**words)
+
+
+def good(claim):
+    for seed in claim.seeds:
+        claim.record("sum", 4.0 + seed, seed=seed, unit="apples")
+    claim.record("once", float("nan"))
+    claim.table("sums", [{"a": 2, "sum": 4.0}, {"a": 3, "sum": None}])
+    figure, axes = plt.subplots()
+    axes.plot([0, 1])
+    claim.figure("line", figure)
+    plt.close(figure)
+    claim.note(f"seen in {Path('/ho' + 'me/someone/deep/file.txt')}")
+    claim.examples(1000)
+    claim.check("the sum is 4", True)
+
+
+def test_a_result_holds_what_was_measured(fake, tmp_path):
+    experiment = fake(good)
+    result = run(experiment, tmp_path)
+    assert result == experiment.result()
+    assert (result["outcome"], result["seeds"], result["examples"]) == ("holds", [0, 1, 2], [1000])
+    assert [r["value"] for r in result["records"]] == [4.0, 5.0, 6.0, "nan"]
+    assert result["commit"] == "abc+" and result["digest"] == experiment.digest
+    assert "/" + "home" not in json.dumps(result) and "seen in file.txt" in result["notes"]
+    assert (tmp_path / "docs" / "claims" / "c99-line.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_mean_and_spread_are_over_seeds(tmp_path):
+    claim = Claim("c99", tmp_path)
+    for seed, value in enumerate((1.0, 2.0, 6.0)):
+        claim.record("x", value, seed=seed)
+    assert (claim.values("x"), claim.mean("x")) == ([1.0, 2.0, 6.0], 3.0)
+    assert claim.spread("x") == pytest.approx(7**0.5)
+    with pytest.raises(ValueError, match="recorded already"):
+        claim.record("x", 0.0, seed=0)
+    with pytest.raises(KeyError, match="nothing is recorded"):
+        claim.values("y")
+
+
+def test_one_failed_check_is_a_claim_that_does_not_hold(fake, tmp_path):
+    def body(claim):
+        claim.check("the sum is 4", True)
+        claim.check("the sum is 5", False)
+
+    result = run(fake(body), tmp_path)
+    assert result["outcome"] == "does not hold" and not result["error"]
+
+
+def test_an_experiment_that_raises_failed_to_run_and_never_holds(fake, tmp_path):
+    def body(claim):
+        claim.check("the sum is 4", True)
+        raise ZeroDivisionError(f"in {Path('/ho' + 'me/someone/x.py')}")
+
+    result = run(fake(body), tmp_path)
+    assert (result["outcome"], result["error"]) == ("failed to run", "ZeroDivisionError: in x.py")
+
+
+def test_an_experiment_without_checks_shows_nothing(fake, tmp_path):
+    assert run(fake(lambda claim: None), tmp_path)["outcome"] == "failed to run"
+
+
+def test_a_quick_run_records_nothing(fake, tmp_path):
+    seen = []
+    experiment = fake(lambda claim: (good(claim), seen.append((claim.seeds, claim.examples(10**6)))))
+    result = run(experiment, tmp_path, quick=True)
+    assert result["outcome"] == "holds" and seen == [((0,), harness.QUICK)]
+    assert experiment.result() is None and not (tmp_path / "docs").exists()
+
+
+def test_missing_data_skip_with_a_word_and_leave_the_record(fake, tmp_path, monkeypatch):
+    experiment = fake(good)
+    before = run(experiment, tmp_path)
+    monkeypatch.setenv("SFUMATO_DATA", str(tmp_path))
+    with pytest.raises(Skipped, match=r"^mnist-train.parquet is not at hand; .* SFUMATO_DATA$"):
+        run(fake(lambda claim: claim.data("mnist-train")), tmp_path)
+    assert experiment.result() == before
+    (tmp_path / "mnist-train.parquet").touch()
+    assert Claim("c99", tmp_path).data("mnist-train") == str(tmp_path / "mnist-train.parquet")
+
+
+def test_a_stopped_claim_keeps_its_folder_and_a_finished_one_starts_anew(fake, tmp_path):
+    tries = []
+
+    def body(claim):
+        tries.append(sorted(p.name for p in claim.folder.iterdir()))
+        (claim.folder / "trained").touch()
+        if len(tries) == 1:
+            raise Interrupted("stopped", signal=15)
+        claim.check("done", True)
+
+    with pytest.raises(Interrupted):
+        run(fake(body), tmp_path)
+    assert fake(body).result() is None
+    run(fake(body), tmp_path)
+    run(fake(body), tmp_path)
+    assert tries == [[], ["spent.json", "trained"], []]
+
+
+def test_a_run_is_trained_once_and_found_again(tmp_path):
+    claim = Claim("c99", tmp_path, quick=True)
+    words = {"examples": 10**6, "settings": {"width": 8}, "name": "narrow"}
+    first, again = (claim.train("classifier", "digits", **words) for _ in range(2))
+    assert first.path.name == "classifier-narrow-seed0" and first.weights.seen == harness.QUICK
+    assert again.path == first.path and claim.budgets == [10**6]
+
+
+def test_what_the_docstring_says_is_read():
+    experiment = Fake("c99", Path("c99_fake.py"))
+    assert experiment.title == "Two and two make four"
+    assert experiment.source.startswith("Peano 1889, sec. 1.")
+    assert experiment.condition == "the sum is 4."
+    assert experiment.statement[0] == "It is said often." and experiment.statement[-1] == "    2 + 2 = 4"
+
+
+def test_the_page_is_a_function_of_what_is_recorded(fake, tmp_path):
+    experiment = fake(good)
+    run(experiment, tmp_path)
+    known = {"c99": experiment, "c98": Fake("c98", tmp_path / "claims" / "c98_other.py")}
+    once, twice = page.text(known), page.text(known)
+    assert once == twice
+    for words in ("1 run: 1 holds", "| 5.0 ± 1.0 apples |", "4.0, 5.0, 6.0", "| 3 | – |", "Not run yet: c98"):
+        assert words in once
+    assert "(#c99-two-and-two-make-four)" in once and "## c99: Two and two make four" in once
+    assert "![c99 line](claims/c99-line.png)" in once
+
+
+def test_the_open_claims_are_those_not_recorded_as_they_stand(fake, tmp_path):
+    experiment = fake(good)
+    known = {"c99": experiment}
+    assert program.open_ones(known, False) == [experiment]
+    run(experiment, tmp_path)
+    assert program.open_ones(known, False) == []
+    experiment.path.write_text("changed")
+    assert program.open_ones(known, False) == [experiment]
+
+
+def test_names_are_found_or_answered(capsys):
+    known = {"c13": Experiment("c13", ROOT / "claims" / "c13_bits.py")}
+    assert find("c13_bits.py", known) is known["c13"] is find("C13", known)
+    with pytest.raises(UsageError, match="no claim 'c31'"):
+        find("c31", known)
+    assert program.main(["c00"]) == 2 and "no claim" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------- the house rules
+
+
+@pytest.mark.parametrize("experiment", KNOWN.values(), ids=list(KNOWN))
+def test_every_claim_states_itself_its_source_and_its_condition(experiment):
+    assert experiment.title and experiment.source and experiment.condition
+    assert callable(experiment.module().run)
+
+
+def test_every_file_is_a_claim_or_the_harness():
+    others = {p.name for p in (ROOT / "claims").glob("*.py")} - {e.path.name for e in KNOWN.values()}
+    allowed = re.compile(r"__init__|__main__|harness|page|[a-z_]+_world|common")
+    assert [name for name in others if not allowed.fullmatch(name.removesuffix(".py"))] == []
+
+
+def test_results_name_no_machine_and_belong_to_a_claim():
+    for path in (ROOT / "claims" / "results").glob("*.json"):
+        assert path.stem in KNOWN, path.name
+        assert not re.search(r'[" ]/(?:\w+/)+', path.read_text("utf-8")), path.name
+
+
+def test_recorded_results_stand_on_the_page():
+    written = page.PAGE.read_text("utf-8") if page.PAGE.exists() else ""
+    missing = [e.name for e in KNOWN.values() if (r := e.result()) and page.section(e, r) not in written]
+    assert missing == [], "run `python -m claims --page`"
