@@ -97,7 +97,7 @@ def test_every_verb_answers(runs, capsys):
 
 
 def test_traversals_are_ordered_by_kl(trained):
-    kl = [value for _, value in sfumato.open(trained / "model").traverse(5, 2).kl]
+    kl = [value for _, value in sfumato.open(trained / "model").traverse(5, 2).carried]
     assert kl == sorted(kl, reverse=True) and kl[-1] >= 0
 
 

@@ -34,6 +34,12 @@ FACTS = {
     "thin": Facts(1, (1, 40), "float32", -1.0, 1.0),
 }
 VARIANTS = [
+    ("ae", {}),
+    ("denoising-ae", {"gaussian": 0.1, "salt_and_pepper": 0.1}),
+    ("sparse-ae", {"shallow": True}),
+    ("k-sparse-ae", {}),
+    ("contractive-ae", {}),
+    ("contractive-ae", {"shallow": False, "latent": 4}),
     ("vae", {}),
     ("vae", {"conditional": True}),
     ("ddpm", {"steps": 10}),
@@ -178,6 +184,13 @@ def test_wishes_that_cannot_be_met_say_what_to_do():
         RECIPES["classifier"](FACTS["deep"])
     with pytest.raises(UsageError, match="no formulation 3"):
         RECIPES["diffusevae"](FACTS["digits"], formulation=3)
+
+
+def test_a_k_above_the_code_length_is_refused_by_name():
+    with pytest.raises(UsageError, match=r"k = 9 of 8 code units[\s\S]*from 1 to 8"):
+        RECIPES["k-sparse-ae"](FACTS["digits"], k=9, latent=8)
+    with pytest.raises(UsageError, match="without any corruption"):
+        RECIPES["denoising-ae"](FACTS["digits"], masked=0.0)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -22,9 +22,7 @@ from ..evaluation.judge import evaluate as judged
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
 from ..models.density import Plan
-from ..models.generator import Generator
 from ..models.given import Given, seeds_of
-from ..models.vae import Vae
 from ..report import grid
 from .console import Console
 from .conversions import conversions, resampling
@@ -165,10 +163,9 @@ def provenance(run: Run, test: str | None, held_out: Dataset, train: Dataset) ->
 def likelihood(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric], list[str]]:
     """The bounds of the first stage in bits/dim, or the reason why there are none."""
     try:
-        _, vae = run.latent()
+        owner, vae = run.latent()
     except UsageError:
         return [], []
-    assert isinstance(vae, Vae)
     count = min(len(held_out), 2000)
     protocol = Protocol(
         about.data,
@@ -186,7 +183,7 @@ def likelihood(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric],
         found = bounds(vae, (b.x for b in batches(held_out, count, run.device)), run.facts.levels, draws=16)
     except UsageError as error:
         return [], [f"Bits per dimension are not reported: {error.what}."]
-    name = "VAE" if isinstance(run.model, Generator) and run.model.codec is vae else "first stage"
+    name = "VAE" if owner is run.model else "first stage"
     return [
         Metric(f"{bound.name} ({name})", bound.bits.value, bound.bits.spread, protocol, unit=bound.unit)
         for bound in found

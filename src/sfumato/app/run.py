@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, RefusedError, UsageError, did_you_mean
 from ..core.lazy import build, load
-from ..core.noise import Noise, seed_of
 from ..core.shapes import rows_at_once
 from ..data.dataset import Batch, Dataset, Split
 from ..data.facts import Facts
@@ -40,6 +39,7 @@ from ..training.rundir import RunDir
 from .catalog import CATALOG
 from .conversions import conversions
 from .names import changed, check_used, plan_line
+from .units import ranked
 from .weights import Weights, read_weights
 
 Images = NDArray[Any]
@@ -48,6 +48,8 @@ NO_DATA = (
     "Put them back as they were (a relative path counts from the current folder). --test replaces the "
     "held-out images only; sample, interpolate and reconstruct RUN DATA need none of them."
 )
+
+RANKED_BY = 2048  # held-out images that say what a latent carries
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,11 @@ class Reconstructions:
 
 @dataclass(frozen=True)
 class Traversals:
-    """Rows of images by name, and (latent, KL in nats), both by falling KL."""
+    """Rows of images by name, and (latent, what it carries), most first; `word`: nats of KL, or spread."""
 
     rows: dict[str, Images]
-    kl: tuple[tuple[int, float], ...]
+    carried: tuple[tuple[int, float], ...]
+    word: str
 
 
 def as_images(stored: Images) -> Images:
@@ -191,10 +194,11 @@ class Run:
         class_name: str | None = None,
         guidance: float | None = None,
         temperature: float | None = None,
+        start: float | None = None,
         batch: int = 64,
     ) -> Images:
         """`count` images; image k depends on (seed, k) and on nothing else."""
-        plan = self.plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature)
+        plan = self.plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature, start=start)
         given = self.given(count, class_name, seed)
         return self.images(
             self.generator.sample(count, plan, given, seeds=seeds_of(seed, count), batch=batch)
@@ -278,37 +282,27 @@ class Run:
     def traverse(
         self, latents: int = 8, count: int = 9, *, reach: float = 2.5, seed: int = 0, **asked: Any
     ) -> Traversals:
-        """One latent at a time from -reach to +reach around a sample's z, largest KL first."""
-        _, vae = self.latent()
-        kl = self.kl_per_unit(vae)
-        order = sorted(range(len(kl)), key=lambda i: -kl[i])[:latents]
+        """One latent at a time around a sample's z, the one that carries most first.
+
+        It goes from -reach to +reach standard deviations of its prior; of the codes where it has none.
+        """
+        _, model = self.latent()
+        part = self.unseen("Train again on more images, or with held-out ones: --test.")
+        ranking = ranked(model, batches(part, min(RANKED_BY, len(part)), self.device))
         plan = self.plan(**asked)
         here = self.generator.draw(seeds_of(seed, 1), plan)
         assert here.z is not None
         rows = {}
-        for unit in order:
+        for unit in ranking.units[:latents]:
             z = here.z.repeat(count, 1)
-            z[:, unit] = torch.linspace(-reach, reach, count, device=z.device, dtype=z.dtype)
+            steps = torch.linspace(-reach, reach, count, device=z.device, dtype=z.dtype)
+            z[:, unit.index] = unit.middle + unit.spread * steps
             others = {
                 n: getattr(here, n).expand(count, *getattr(here, n).shape[1:]) for n in here.names - {"z"}
             }
             x = self.generator.sample(count, plan, Given(z=z, **others), seeds=seeds_of(seed, 1) * count)
-            rows[f"z[{unit}]  {kl[unit]:.2f} nats"] = self.images(x)
-        return Traversals(rows, tuple((i, kl[i]) for i in order))
-
-    def kl_per_unit(self, vae: LatentVariableModel, most: int = 2048) -> list[float]:
-        """KL of each latent in nats, the mean over held-out images."""
-        part = self.unseen("Train again on more images, or with held-out ones: --test.")
-        total: Tensor | float = 0.0
-        seen = 0
-        with torch.inference_mode():
-            for batch in batches(part, min(most, len(part)), self.device):
-                noise = Noise([seed_of("traverse", seen)], rows=len(batch), device=self.device)
-                latent = vae.trace(batch.x, noise=noise).latents[0]
-                total = total + latent.kl_per_unit().sum(0)
-                seen += len(batch)
-        assert isinstance(total, Tensor)
-        return [float(v) for v in total / seen]
+            rows[ranking.title(unit)] = self.images(x)
+        return Traversals(rows, tuple((u.index, u.carries) for u in ranking.units[:latents]), ranking.word)
 
     # -------------------------------------------------------------------------------- in words
 

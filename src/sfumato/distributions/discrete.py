@@ -16,9 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.errors import DataError
 from ..core.noise import Noise
 from ..core.shapes import event_sum
 from .base import Distribution, kl_per_unit, no_closed_form
+
+ROUNDING = 1e-4  # beyond [-1, 1], as float32 may leave the ends
 
 
 @final
@@ -36,6 +39,16 @@ class Bernoulli(Distribution):
     def log_prob(self, x: Tensor) -> Tensor:
         """Sum of b l - softplus(l), b = (x + 1) / 2, in nats, (B,)."""
         return event_sum(0.5 * (x + 1.0) * self.logits - F.softplus(self.logits))
+
+    def check(self, x: Tensor) -> None:
+        """Outside [-1, 1] b is no probability, and the cross-entropy has no lower bound."""
+        low, high = float(x.min()), float(x.max())
+        if not (low >= -1.0 - ROUNDING and high <= 1.0 + ROUNDING):
+            raise DataError(
+                f"a sigmoid likelihood reads values as probabilities, and these go from "
+                f"{0.5 * (low + 1.0):.3g} to {0.5 * (high + 1.0):.3g} instead of 0 to 1",
+                remedy="Scale the data to their range, or choose GaussianLikelihood.",
+            )
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         """-1 or +1 with probability sigmoid(l / temperature) of +1."""

@@ -26,7 +26,7 @@ from ..core.errors import UsageError
 from ..core.noise import Noise, seed_of
 from ..distributions.base import Distribution
 from ..distributions.discrete import Bernoulli
-from ..distributions.discretized import Discretized
+from ..distributions.discretized import Binned
 from ..distributions.gaussian import Gaussian
 from ..models.trace import LatentVariableModel, Trace
 from .spread import Estimate
@@ -40,7 +40,7 @@ def unit_of(likelihood: Distribution, levels: int | None) -> str:
 
     UsageError, with the reason, where the two do not fit and a number in bits would mean nothing.
     """
-    if isinstance(likelihood, Discretized) and likelihood.levels == levels:
+    if isinstance(likelihood, Binned) and likelihood.levels == levels:
         return CODE
     if isinstance(likelihood, Bernoulli) and levels == 2:
         return CODE
@@ -74,7 +74,7 @@ def check_levels(x: Tensor, levels: int) -> None:
 
 
 def _mismatch(likelihood: Distribution, levels: int | None) -> str:
-    if isinstance(likelihood, Discretized):
+    if isinstance(likelihood, Binned):
         have = "stored as floats, without levels" if levels is None else f"of {levels:,} levels"
         return f"the likelihood is over {likelihood.levels:,} grey levels and the data are {have}"
     if isinstance(likelihood, Bernoulli):
@@ -112,33 +112,69 @@ def bounds(
     Each image has its own noise, a function of seed and position: the batch size does not matter. The
     spread is the standard error over images. UsageError where the likelihood or the images do not fit.
     """
-    elbo, weighted, rates = [], [], []
+    found: list[Sums] = []
     unit, size, seen = CODE, 1, 0
     with torch.inference_mode():
         for x in batches:
             seeds = [seed_of("bits", seed, seen + i) for i in range(len(x))]
-            traces = _traces(model, x, draws, Noise(seeds, device=x.device))
-            unit, size, seen = unit_of(traces[0].likelihood, levels), x[0].numel(), seen + len(x)
             if levels is not None:
                 check_levels(x.cpu(), levels)
-            elbo.append(torch.stack([t.elbo().double() for t in traces]).mean(0))
-            rates.append(elbo[-1] - torch.stack([t.log_likelihood().double() for t in traces]).mean(0))
-            weights = torch.stack([t.log_weight().double() for t in traces])
-            weighted.append(torch.logsumexp(weights, 0) - math.log(draws))
-    if not elbo:
+            sums = Sums.zero(len(x), x.device)
+            noise = Noise(seeds, device=x.device)
+            for draw in range(draws):
+                trace = model.trace(x, noise=noise)
+                if not draw:
+                    unit = unit_of(trace.likelihood, levels)
+                sums = sums.add(trace)
+            found.append(sums)
+            size, seen = x[0].numel(), seen + len(x)
+    if not found:
         raise ValueError("a bound needs at least one batch of images")
-    rate = -float(torch.cat(rates).mean()) / (size * math.log(2.0))
-    found = [_bound("ELBO", torch.cat(elbo), size, unit, rate)]
+    elbo, likelihood, weighted = (torch.cat(part) for part in zip(*(s.means() for s in found), strict=True))
+    rate = float((likelihood - elbo).mean()) / (size * math.log(2.0))
+    bound = [_bound("ELBO", elbo, size, unit, rate)]
     if draws > 1:
-        found.append(_bound(f"IWAE-{draws}", torch.cat(weighted), size, unit, rate))
-    return tuple(found)
+        bound.append(_bound(f"IWAE-{draws}", weighted, size, unit, rate))
+    return tuple(bound)
 
 
-def _traces(model: LatentVariableModel, x: Tensor, draws: int, noise: Noise) -> list[Trace]:
-    return [model.trace(x, noise=noise) for _ in range(draws)]
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Over the draws so far, of every image (B,): sums of ELBO and log-likelihood, log of the summed weights.
+
+        log (w_1 + ... + w_k) = logaddexp(log (w_1 + ... + w_{k-1}), log w_k)
+
+    so that 5,000 draws need the memory of one.
+    """
+
+    draws: int
+    elbo: Tensor
+    likelihood: Tensor
+    log_sum: Tensor
+
+    @staticmethod
+    def zero(count: int, device: torch.device) -> Sums:
+        """No draws."""
+        zeros = torch.zeros(count, dtype=torch.float64, device=device)
+        return Sums(0, zeros, zeros, torch.full_like(zeros, -math.inf))
+
+    def add(self, trace: Trace) -> Sums:
+        """With one more draw."""
+        return Sums(
+            self.draws + 1,
+            self.elbo + trace.elbo().double(),
+            self.likelihood + trace.log_likelihood().double(),
+            torch.logaddexp(self.log_sum, trace.log_weight().double()),
+        )
+
+    def means(self) -> tuple[Tensor, Tensor, Tensor]:
+        """ELBO, log-likelihood and importance-weighted bound, (B,) each."""
+        k = self.draws
+        return self.elbo / k, self.likelihood / k, self.log_sum - math.log(k)
 
 
-def _bound(name: str, nats: Tensor, size: int, unit: str, rate: float) -> Bound:
+def _bound(name: str, nats: Tensor, size: int, unit: str, rate: float = 0.0) -> Bound:
+    """A bound on log p(x) of images of `size` numbers, nats (n,), as bits per dimension with its spread."""
     bits = -nats / (size * math.log(2.0))
     spread = float(bits.std() / math.sqrt(len(bits))) if len(bits) > 1 else math.nan
     return Bound(name, Estimate(float(bits.mean()), spread), unit, float(nats.mean()), rate, len(bits))

@@ -55,6 +55,10 @@ class Trace:
         """log p(x given z) in nats, (B,)."""
         return self.likelihood.log_prob(self.data)
 
+    def check(self) -> None:
+        """DataError where the data cannot have come from the likelihood; asked once, before training."""
+        self.likelihood.check(self.data)
+
     def elbo(self) -> Tensor:
         """One-sample estimate of the ELBO with exact KL, in nats, (B,)."""
         return self.log_likelihood() - sum(latent.kl() for latent in self.latents)
@@ -65,15 +69,11 @@ class Trace:
 
 
 class LatentVariableModel(nn.Module, ABC):
-    """A model p(x, z) with an approximate posterior q(z given x)."""
+    """A model p(x, z) with an approximate posterior q(z given x); sampled through a `Generator`."""
 
     @abstractmethod
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
         """The model's distributions at a batch x (B, C, *space) and one draw of its latents."""
-
-    @abstractmethod
-    def sample(self, count: int, *, noise: Noise, temperature: float = 1.0) -> Tensor:
-        """Expected images of `count` draws from the model's own prior, (count, C, *space)."""
 
 
 def importance_bound(model: LatentVariableModel, x: Tensor, samples: int, *, noise: Noise) -> Tensor:

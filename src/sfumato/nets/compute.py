@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -96,3 +98,22 @@ def compile_blocks(module: nn.Module, on: bool = True) -> None:
             part._compiled_call_impl = None
             if on:
                 part.compile(dynamic=False)
+
+
+@contextmanager
+def twice_differentiable(module: nn.Module) -> Iterator[None]:
+    """The module without kernel and compiled blocks for the time being: neither knows a second derivative."""
+    norms = [(part, part.kernel) for part in module.modules() if isinstance(part, NormSilu)]
+    blocks = [part for part in module.modules() if isinstance(part, ResidualBlock)]
+    compiled = [(part, part._compiled_call_impl) for part in blocks]
+    try:
+        for norm, _ in norms:
+            norm.kernel = None
+        for block in blocks:
+            block._compiled_call_impl = None
+        yield
+    finally:
+        for norm, code in norms:
+            norm.kernel = code
+        for block, call in compiled:
+            block._compiled_call_impl = call

@@ -39,15 +39,22 @@ class Elbo(Objective, Judge):
         if beta < 0 or warmup < 0 or free_bits < 0 or samples < 1:
             raise ValueError("beta, warmup and free_bits are 0 or more, samples 1 or more")
         self.beta, self.warmup, self.free_bits, self.samples = beta, warmup, free_bits, samples
+        # the ELBO of another beta is best long before that beta has had its effect
+        self.decides = beta == 1.0
 
     def weight(self, seen: int) -> float:
         """The weight of the KL after so many examples."""
         return self.beta * min(1.0, seen / self.warmup) if self.warmup else self.beta
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
-        """Terms `reconstruction`, `kl` and, where asked for, `free_bits`; note `kl_per_unit`."""
+        """Terms `reconstruction`, `kl`, where asked for `free_bits`, and of a ladder `kl_level_1` ...
+
+        Notes: `kl_per_unit` and, of a ladder, `kl_per_level`, from coarse to fine.
+        """
         assert isinstance(model, LatentVariableModel)
         traces = [model.trace(batch.x, noise=noise) for _ in range(self.samples)]
+        if seen == 0:
+            traces[0].check()
         units = [latent.kl_per_unit() for latent in traces[0].latents]
         reconstruction = torch.stack([-trace.log_likelihood() for trace in traces]).mean(0)
         terms = {"reconstruction": reconstruction, "kl": _mean_kl(traces)}
@@ -57,8 +64,7 @@ class Elbo(Objective, Judge):
                 [event_sum((self.free_bits - u).clamp_min(0.0)) for u in units]
             ).sum(0)
             weights["free_bits"] = self.weight(seen)
-        notes = {"kl_per_unit": torch.cat([u.detach().flatten(1).mean(0) for u in units])} if units else {}
-        return Loss(terms, weights, notes)
+        return Loss(terms | _levels(units), weights, _notes(units))
 
     def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
         """The negative ELBO (beta = 1) and its two parts, (B,) in nats."""
@@ -83,6 +89,20 @@ class ImportanceWeighted(Objective):
         assert isinstance(model, LatentVariableModel)
         bound = importance_bound(model, batch.x, self.samples, noise=noise)
         return Loss({"bound": -bound}, {"bound": 1.0})
+
+
+def _levels(units: list[Tensor]) -> dict[str, Tensor]:
+    """The KL of each of several latents, (B,); reported, not weighed."""
+    return {f"kl_level_{i}": event_sum(u.detach()) for i, u in enumerate(units, 1)} if len(units) > 1 else {}
+
+
+def _notes(units: list[Tensor]) -> dict[str, Tensor]:
+    """Means over the batch of the KL of every unit, and of every latent where there are several."""
+    if not units:
+        return {}
+    means = [u.detach().flatten(1).mean(0) for u in units]
+    notes = {"kl_per_unit": torch.cat(means)}
+    return notes | ({"kl_per_level": torch.stack([m.sum() for m in means])} if len(units) > 1 else {})
 
 
 def _mean_kl(traces: list[Trace]) -> Tensor:

@@ -5,13 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..training.stage import Recipe
+from .autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
+from .beta import beta_vae
 from .classifier import classifier
 from .diffusion import ddpm, diffusion
+from .hierarchical import hvae
 from .latent import diffusevae, vae
 from .parts import parts
+from .score import ncsn
+from .transformer import dit, jit
 
+_FAMILIES: tuple[Callable[..., Recipe], ...] = (
+    *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae),
+    *(vae, beta_vae, hvae, ddpm, ncsn, diffusion, dit, jit, diffusevae, classifier),
+)
 RECIPES: dict[str, Callable[..., Recipe]] = {
-    recipe.__name__: recipe for recipe in (vae, ddpm, diffusion, diffusevae, classifier)
+    recipe.__name__.replace("_", "-"): recipe for recipe in _FAMILIES
 }
 
-__all__ = ["RECIPES", "classifier", "ddpm", "diffusevae", "diffusion", "parts", "vae"]
+__all__ = [
+    "RECIPES",
+    "ae",
+    "beta_vae",
+    "classifier",
+    "contractive_ae",
+    "ddpm",
+    "denoising_ae",
+    "diffusevae",
+    "diffusion",
+    "dit",
+    "hvae",
+    "jit",
+    "k_sparse_ae",
+    "ncsn",
+    "parts",
+    "sparse_ae",
+    "vae",
+]

@@ -3,6 +3,7 @@
     points (C,)            perceptrons
     at least 28 a side     2 x 2 patches first: a quarter of the positions for the same numbers; worth more
                            than any kernel at these budgets (digits 28 x 28: twice as fast, lower Frechet)
+    transformers           patches so large that at most 64 tokens remain, 256 of a wide one
     levels                 halved until at most 4 positions a side remain, at most 4 levels
 
 Nothing here looks at the content of the data, only at its `Facts`.
@@ -17,11 +18,14 @@ from torch import nn
 from ..core.lazy import lazy
 from ..data.facts import Facts
 from ..models.likelihood import DiscretizedGaussianLikelihood, GaussianLikelihood, Likelihood
+from ..nets.dit import DiT
 from ..nets.plain import ConvDecoder, ConvEncoder, MlpDecoder, MlpEncoder, MlpNet
 from ..nets.unet import UNet
 
 PATCH_FROM = 28  # positions a side from which patches pay
 SMALL = 12  # positions a side up to which the networks of a VAE are twice as wide
+TINY = 192  # width of a transformer for two CPU cores
+TOKENS = 64  # most tokens of such a transformer; wider ones have four times as many
 COARSEST = 4  # positions a side at which halving ends
 
 
@@ -55,6 +59,34 @@ def backbone(
     )
 
 
+def transformer(
+    facts: Facts, *, width: int, patch: int = 0, dropout: float = 0.0, classes: int = 0
+) -> nn.Module:
+    """The postponed transformer of a denoiser on patches; width 0 and patch 0 choose.
+
+    12 blocks of width 384 or 768 are DiT's S and B, 24 of 1024 its L; narrower ones have 6 blocks.
+    """
+    width = width or TINY
+    return lazy(DiT)(
+        facts.channels,
+        len(facts.space),
+        width=width,
+        depth=6 if width < 384 else 12 if width < 1024 else 24,
+        head_dim=32 if width < 384 else 64,
+        patch=patch or token_patch(facts, TOKENS if width < 384 else 4 * TOKENS),
+        classes=classes,
+        dropout=dropout,
+    )
+
+
+def token_patch(facts: Facts, tokens: int) -> int:
+    """The smallest power of two, as positions a side of a patch, that leaves at most so many tokens."""
+    patch = 1
+    while math.prod(math.ceil(n / patch) for n in facts.space) > tokens:
+        patch *= 2
+    return patch
+
+
 def patch_and_levels(facts: Facts) -> tuple[int, int]:
     """Patch size and number of levels of the U-Net."""
     side = max(facts.space)
@@ -72,9 +104,14 @@ def latent_size(facts: Facts) -> int:
     return min(128, max(8, 2 ** round(math.log2(math.sqrt(math.prod(facts.shape))))))
 
 
-def encoder_and_decoder(facts: Facts, *, latent: int, width: int) -> tuple[nn.Module, nn.Module]:
-    """The postponed networks of a VAE with `latent` dimensions; width 0 chooses one."""
-    shape, code = (facts.channels, facts.space), 2 * latent
+def encoder_and_decoder(
+    facts: Facts, *, latent: int, width: int, numbers: int = 2
+) -> tuple[nn.Module, nn.Module]:
+    """The postponed networks of an autoencoder with `latent` dimensions; width 0 chooses one.
+
+    numbers: what the encoder says of each dimension: 2 of a VAE (mean, log-scale), 1 of an autoencoder.
+    """
+    shape, code = (facts.channels, facts.space), numbers * latent
     if not facts.space:
         wide = width or 128
         return lazy(MlpEncoder)(*shape, code, width=wide), lazy(MlpDecoder)(latent, *shape, width=wide)

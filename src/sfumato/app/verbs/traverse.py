@@ -1,4 +1,4 @@
-"""`sfumato traverse RUN`: one latent moved at a time, the most informative (largest KL) first."""
+"""`sfumato traverse RUN`: one latent moved at a time, the one that carries most first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write a row for each latent, ordered by the KL it carries (nats)."""
+    """Write a row for each latent, ordered by the KL it carries (nats), or by its spread in an autoencoder."""
     from ..pictures import write_rows
     from ..run import open_run
 
@@ -34,5 +34,6 @@ def command(
     opened = open_run(run, device=device)
     result = opened.traverse(latents, count, reach=reach, seed=seed, steps=steps, solver=solver)
     grid = write_rows(opened, result.rows, out, "traverse")
-    lines = [f"z[{i}] carries {kl:.2f} nats" for i, kl in result.kl]
-    console.answer({"grid": str(grid), "kl": dict(result.kl)}, [*lines, str(grid)])
+    verb, name = ("carries", "kl") if result.word == "nats" else ("has", result.word)
+    lines = [f"z[{i}] {verb} {value:.2f} {result.word}" for i, value in result.carried]
+    console.answer({"grid": str(grid), name: dict(result.carried)}, [*lines, str(grid)])

@@ -1,0 +1,249 @@
+"""Autoencoders without randomness, and a mixture fitted to their codes so that they can be sampled.
+
+ae               a small code and the squared error
+denoising-ae     the same, from corrupted images
+sparse-ae        many sigmoid units, of which each is rarely active
+k-sparse-ae      many linear units, of which k speak for an image
+contractive-ae   sigmoid units that hardly move when the image does
+
+All are Generator(Autoencoder, mixture prior). `shallow` replaces the networks by one layer on either side.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.errors import UsageError
+from ..core.lazy import lazy
+from ..data.facts import Facts
+from ..models.autoencoder import Autoencoder, tied
+from ..models.generator import Generator
+from ..models.likelihood import FixedGaussianLikelihood
+from ..models.prior import MixturePrior
+from ..nets.shallow import LinearDecoder, LinearEncoder
+from ..nets.units import LinearUnits, SigmoidUnits, TopUnits, Units
+from ..objectives.corruption import Corruption, GaussianCorruption, InTurn, Masking, SaltAndPepper
+from ..objectives.jacobian import ExactJacobian, OneLayerJacobian
+from ..objectives.penalties import BatchMean, Contraction, KlSparsity
+from ..objectives.reconstruction import ReconstructionLoss
+from ..training.rates import Cosine
+from ..training.stage import Fit, Recipe, Stage
+from .sizes import encoder_and_decoder, latent_size
+
+EPOCHS = 60.0  # most passes over the data, as for a VAE
+MANY = 8  # times the code of a plain autoencoder, for codes of which little is active at a time
+MOST_UNITS = 256
+
+
+def ae(
+    facts: Facts,
+    *,
+    latent: int = 0,
+    width: int = 0,
+    shallow: bool = False,
+    components: int = 16,
+    batch: int = 128,
+) -> Recipe:
+    """A plain autoencoder: the squared error through a small code, and a mixture prior fitted to codes.
+
+    The code is free to lie as it likes, so samples of the fitted prior are worse than a VAE's.
+
+    latent       numbers of the code; 0: about the square root of the data's, 8 to 128
+    width        channels of the first level; 0: 32 (points: 128)
+    shallow      one linear layer on either side
+    components   largest number of components of the prior on codes
+    batch        images in a training step
+    """
+    return _recipe(
+        _autoencoder(facts, latent or latent_size(facts), width, shallow, lazy(LinearUnits)()),
+        latent or latent_size(facts),
+        lazy(ReconstructionLoss)(),
+        components,
+        batch,
+    )
+
+
+def denoising_ae(
+    facts: Facts,
+    *,
+    masked: float = 0.3,
+    gaussian: float = 0.0,
+    salt_and_pepper: float = 0.0,
+    latent: int = 0,
+    width: int = 0,
+    shallow: bool = False,
+    components: int = 16,
+    batch: int = 128,
+) -> Recipe:
+    """An autoencoder that gives back images it saw corrupted (Vincent et al. 2010).
+
+    From images of which 30 % of the values are hidden it makes less than three quarters of a plain
+    autoencoder's error (claim C01).
+
+    masked            probability with which a value is hidden (black)
+    gaussian          standard deviation of noise added to every value, in model units (the range is 2)
+    salt_and_pepper   probability with which a value becomes the lowest or the highest
+    latent            numbers of the code; 0: about the square root of the data's, 8 to 128
+    width             channels of the first level; 0: 32 (points: 128)
+    shallow           one linear layer on either side
+    components        largest number of components of the prior on codes
+    batch             images in a training step
+    """
+    kinds: list[Corruption] = []
+    if masked:
+        kinds.append(lazy(Masking)(masked))
+    if gaussian:
+        kinds.append(lazy(GaussianCorruption)(gaussian))
+    if salt_and_pepper:
+        kinds.append(lazy(SaltAndPepper)(salt_and_pepper))
+    if not kinds:
+        raise UsageError(
+            "a denoising autoencoder without any corruption",
+            remedy="Set masked, gaussian or salt_and_pepper above 0, or train the recipe ae.",
+        )
+    latent = latent or latent_size(facts)
+    return _recipe(
+        _autoencoder(facts, latent, width, shallow, lazy(LinearUnits)()),
+        latent,
+        lazy(ReconstructionLoss)(kinds[0] if len(kinds) == 1 else lazy(InTurn)(tuple(kinds))),
+        components,
+        batch,
+    )
+
+
+def sparse_ae(
+    facts: Facts,
+    *,
+    weight: float = 1.0,
+    rho: float = 0.05,
+    latent: int = 0,
+    width: int = 0,
+    shallow: bool = False,
+    components: int = 16,
+    batch: int = 128,
+) -> Recipe:
+    """An autoencoder with many sigmoid units, each active for few images: mean activation rho (Ng 2011).
+
+    weight       beta, the weight of sum_j KL(rho || mean activation of unit j)
+    rho          the mean activation that is wanted
+    latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
+    width        channels of the first level; 0: 32 (points: 128)
+    shallow      one linear layer on either side, whose weights are the units' filters
+    components   largest number of components of the prior on codes
+    batch        images in a training step; the mean activation is measured over it
+    """
+    latent = latent or _many(facts)
+    penalty = lazy(KlSparsity)(weight, rho, lazy(BatchMean)())
+    return _recipe(
+        _autoencoder(facts, latent, width, shallow, lazy(SigmoidUnits)()),
+        latent,
+        lazy(ReconstructionLoss)(penalties=(penalty,)),
+        components,
+        batch,
+    )
+
+
+def k_sparse_ae(
+    facts: Facts,
+    *,
+    k: int = 0,
+    latent: int = 0,
+    width: int = 0,
+    shallow: bool = False,
+    components: int = 16,
+    batch: int = 128,
+) -> Recipe:
+    """An autoencoder of whose many units only the k largest speak for an image (Makhzani & Frey 2014).
+
+    k            units that are not zero, in training and afterwards; 0: an eighth of the code
+    latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
+    width        channels of the first level; 0: 32 (points: 128)
+    shallow      one linear layer on either side, whose weights are the units' filters
+    components   largest number of components of the prior on codes
+    batch        images in a training step
+    """
+    latent = latent or _many(facts)
+    k = k or max(1, latent // MANY)
+    if not 1 <= k <= latent:
+        raise UsageError(
+            f"k = {k} of {latent} code units",
+            where="recipe k-sparse-ae",
+            remedy=f"Choose k from 1 to {latent}, or a longer code: --set latent={2 * abs(k)}.",
+        )
+    return _recipe(
+        _autoencoder(facts, latent, width, shallow, lazy(TopUnits)(k)),
+        latent,
+        lazy(ReconstructionLoss)(),
+        components,
+        batch,
+    )
+
+
+def contractive_ae(
+    facts: Facts,
+    *,
+    weight: float = 0.1,
+    latent: int = 0,
+    width: int = 0,
+    shallow: bool = True,
+    components: int = 16,
+    batch: int = 128,
+) -> Recipe:
+    """An autoencoder whose code hardly moves when the image does: + weight |dh/dx|^2 (Rifai et al. 2011).
+
+    By default it is the paper's: one layer of sigmoid units with tied weights, which cannot evade the
+    penalty by a small code and large filters, and whose Jacobian has a closed form. A deep one
+    (shallow=false) pays for its exact Jacobian with a backward pass for every unit of the code.
+
+    weight       lambda, the weight of the squared norm of the Jacobian
+    latent       units of the code; 0: eight times those of a plain autoencoder, at most 256 (deep: as those)
+    width        channels of the first level of a deep one; 0: 32 (points: 128)
+    shallow      one layer with tied weights; false: convolutional networks
+    components   largest number of components of the prior on codes
+    batch        images in a training step
+    """
+    latent = latent or (_many(facts) if shallow else latent_size(facts))
+    units, likelihood = lazy(SigmoidUnits)(), lazy(FixedGaussianLikelihood)()
+    model = (
+        lazy(tied)(facts.channels, facts.space, latent, units, likelihood)
+        if shallow
+        else _autoencoder(facts, latent, width, False, units)
+    )
+    norm = lazy(OneLayerJacobian)() if shallow else lazy(ExactJacobian)()
+    penalty = lazy(Contraction)(weight, norm)
+    return _recipe(model, latent, lazy(ReconstructionLoss)(penalties=(penalty,)), components, batch)
+
+
+def _many(facts: Facts) -> int:
+    """Units of a sparse code."""
+    return min(MOST_UNITS, MANY * latent_size(facts), MANY * math.prod(facts.shape))
+
+
+def _autoencoder(facts: Facts, latent: int, width: int, shallow: bool, units: Units) -> Autoencoder:
+    """The postponed autoencoder under the squared error."""
+    if shallow:
+        shape = (facts.channels, facts.space)
+        encoder, decoder = lazy(LinearEncoder)(*shape, latent), lazy(LinearDecoder)(latent, *shape)
+    else:
+        encoder, decoder = encoder_and_decoder(facts, latent=latent, width=width, numbers=1)  # type: ignore[assignment]
+    return lazy(Autoencoder)(encoder, decoder, units, lazy(FixedGaussianLikelihood)(), latent)
+
+
+def _recipe(
+    model: Autoencoder, latent: int, objective: ReconstructionLoss, components: int, batch: int
+) -> Recipe:
+    """The generator, its one gradient stage and the prior."""
+    return lazy(Recipe)(
+        model=lazy(Generator)(codec=model, density=lazy(MixturePrior)(latent, components)),
+        stages=(
+            lazy(Stage)(
+                name="autoencoder",
+                objective=objective,
+                on="codec",
+                rate=lazy(Cosine)(peak=2e-3),
+                batch=batch,
+                epochs=EPOCHS,
+            ),
+            lazy(Fit)(name="prior", on="density", through="codec"),
+        ),
+    )
