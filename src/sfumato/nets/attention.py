@@ -21,7 +21,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """softmax(Q K^T / sqrt d) V for (B, N, h d) tensors, head by head."""
     out = F.scaled_dot_product_attention(_heads(q, heads), _heads(k, heads), _heads(v, heads))
     return out.transpose(1, 2).flatten(2)
@@ -41,7 +41,7 @@ class SelfAttention(nn.Module):
         """(B, C, *space) -> (B, C, *space)."""
         flat = self.norm(x.flatten(2).transpose(1, 2))
         q, k, v = self.qkv(flat).chunk(3, dim=-1)
-        y = self.out(_attend(q, k, v, self.heads))
+        y = self.out(attend(q, k, v, self.heads))
         return x + y.transpose(1, 2).reshape(x.shape)
 
 
@@ -60,7 +60,7 @@ class CrossAttention(nn.Module):
         """(B, C, *space), (B or 1, N, D) -> (B, C, *space)."""
         q = self.q(self.norm(x.flatten(2).transpose(1, 2)))
         k, v = self.kv(self.norm_tokens(tokens)).expand(x.shape[0], -1, -1).chunk(2, dim=-1)
-        y = self.out(_attend(q, k, v, self.heads))
+        y = self.out(attend(q, k, v, self.heads))
         return x + y.transpose(1, 2).reshape(x.shape)
 
 
