@@ -36,7 +36,13 @@ from .gaussian import LOG_SQRT_2PI
 NARROW = 0.03  # bin width in standard deviations below which the Gaussian integral uses its expansion
 
 
-class Discretized(Distribution):
+class Binned(Distribution):
+    """Probabilities of the grey levels x_k = 2 k / (levels - 1) - 1, and of nothing between them."""
+
+    levels: int
+
+
+class Discretized(Binned):
     """A location-scale density integrated over bins; mean (B, ...), log_scale broadcasts to it."""
 
     def __init__(self, location: Tensor, log_scale: Tensor, levels: int) -> None:

@@ -132,9 +132,9 @@ def bounds(
         raise ValueError("a bound needs at least one batch of images")
     elbo, likelihood, weighted = (torch.cat(part) for part in zip(*(s.means() for s in found), strict=True))
     rate = float((likelihood - elbo).mean()) / (size * math.log(2.0))
-    bound = [_bound("ELBO", elbo, size, unit, rate)]
+    bound = [bound_of("ELBO", elbo, size, unit, rate)]
     if draws > 1:
-        bound.append(_bound(f"IWAE-{draws}", weighted, size, unit, rate))
+        bound.append(bound_of(f"IWAE-{draws}", weighted, size, unit, rate))
     return tuple(bound)
 
 
@@ -173,7 +173,7 @@ class Sums:
         return self.elbo / k, self.likelihood / k, self.log_sum - math.log(k)
 
 
-def _bound(name: str, nats: Tensor, size: int, unit: str, rate: float = 0.0) -> Bound:
+def bound_of(name: str, nats: Tensor, size: int, unit: str, rate: float = 0.0) -> Bound:
     """A bound on log p(x) of images of `size` numbers, nats (n,), as bits per dimension with its spread."""
     bits = -nats / (size * math.log(2.0))
     spread = float(bits.std() / math.sqrt(len(bits))) if len(bits) > 1 else math.nan

@@ -11,10 +11,12 @@ from ..core.lazy import lazy
 from ..data.facts import Facts
 from ..models.codec import Pixels
 from ..models.generator import Generator
+from ..models.likelihood import Likelihood
 from ..models.prior import MixturePrior
 from ..models.reconstruction import Reconstruction, Shifted
 from ..models.vae import Vae
 from ..objectives.elbo import Elbo
+from ..objectives.objective import Objective
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
 from .diffusion import class_count, labels, modern_density, modern_objective, modern_plan
@@ -54,9 +56,9 @@ def vae(
     classes = class_count(facts, conditional)
     latent = latent or latent_size(facts)
     return lazy(Recipe)(
-        model=_generator(facts, latent, width, components, classes),
+        model=vae_generator(facts, latent, width, components, classes),
         stages=(
-            _vae_stage(lazy(Elbo)(beta, warmup, free_bits), on="codec", share=1.0, batch=batch),
+            vae_stage(lazy(Elbo)(beta, warmup, free_bits), on="codec", share=1.0, batch=batch),
             lazy(Fit)(name="prior", on="density", through="codec"),
         ),
     )
@@ -102,7 +104,7 @@ def diffusevae(
         classes=classes,
         concat=True,
     )
-    first = _generator(facts, latent, 0, components, classes)
+    first = vae_generator(facts, latent, 0, components, classes)
     return lazy(Recipe)(
         model=lazy(Generator)(
             codec=lazy(Pixels)(),
@@ -111,7 +113,7 @@ def diffusevae(
             plan=modern_plan(),
         ),
         stages=(
-            _vae_stage(lazy(Elbo)(beta), on="conditioner.first.codec", share=SHARE, batch=128),
+            vae_stage(lazy(Elbo)(beta), on="conditioner.first.codec", share=SHARE, batch=128),
             lazy(Fit)(name="prior", on="conditioner.first.density", through="conditioner.first.codec"),
             lazy(Stage)(
                 name="refiner",
@@ -125,17 +127,25 @@ def diffusevae(
     )
 
 
-def _generator(facts: Facts, latent: int, width: int, components: int, classes: int) -> Generator:
-    """The postponed VAE with its prior."""
+def vae_generator(
+    facts: Facts,
+    latent: int,
+    width: int,
+    components: int,
+    classes: int,
+    likelihood: Likelihood | None = None,
+) -> Generator:
+    """The postponed VAE with its prior; likelihood None: the one that fits the data."""
     encoder, decoder = encoder_and_decoder(facts, latent=latent, width=width)
     return lazy(Generator)(
-        codec=lazy(Vae)(encoder, decoder, likelihood_of(facts), latent),
+        codec=lazy(Vae)(encoder, decoder, likelihood or likelihood_of(facts), latent),
         density=lazy(MixturePrior)(latent, components if not classes else max(1, components // 4), classes),
         conditioner=labels(classes),
     )
 
 
-def _vae_stage(objective: Elbo, *, on: str, share: float, batch: int) -> Stage:
+def vae_stage(objective: Objective, *, on: str, share: float, batch: int) -> Stage:
+    """The postponed stage that trains a VAE."""
     return lazy(Stage)(
         name="vae",
         objective=objective,

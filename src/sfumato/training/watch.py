@@ -6,10 +6,12 @@ read: what was seen, the number, the commonest cause, and what to try. No senten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # a latent unit that carries less than this many nats on average is not used
 UNUSED_NATS = 0.01
+# a latent unit that carries more than this many nats on average has lost touch with its prior (2^28 values)
+EXPLODED_NATS = 20.0
 # means further from the data's than this many of its standard deviations are a tint
 TINT = 0.25
 COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
@@ -24,6 +26,45 @@ def collapse(kl_per_unit: Sequence[float]) -> list[str]:
         f"{unused} of {len(kl_per_unit)} latents are unused (posterior collapse: the decoder ignores them). "
         "Try a smaller beta, free bits, or fewer latents."
     ]
+
+
+def empty_levels(kl_per_level: Sequence[float], done: float) -> list[str]:
+    """Collapse of a ladder: levels, from coarse to fine, whose KL in nats is near zero.
+
+    A ladder starts with every posterior at its prior, so nothing is said in the first half (done < 1/2).
+    """
+    unused = [i for i, kl in enumerate(kl_per_level, 1) if kl < UNUSED_NATS]
+    if done < 0.5 or not unused:
+        return []
+    which = ", ".join(map(str, unused))
+    if unused[0] > 1:
+        return [
+            f"Levels {which} of {len(kl_per_level)} carry nothing (their posterior is the prior): "
+            "fewer levels would do the same, faster."
+        ]
+    return [
+        f"Levels {which} of {len(kl_per_level)}, the coarsest too, carry nothing (posterior collapse at "
+        "the top): the finer levels tell the image alone. Try free bits, a warm-up of beta, or fewer levels."
+    ]
+
+
+def exploding(kl_per_unit: Sequence[float]) -> list[str]:
+    """Units whose KL to the prior, in nats averaged over examples, is beyond what an image can need."""
+    far = [kl for kl in kl_per_unit if not kl < EXPLODED_NATS]
+    if not far:
+        return []
+    return [
+        f"{len(far)} of {len(kl_per_unit)} latents carry more than {EXPLODED_NATS:g} nats each, up to "
+        f"{max(far):.0f} (exploding KL: the posterior has left the prior). Try a lower rate, a larger beta, "
+        "or a warm-up of beta."
+    ]
+
+
+def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
+    """What the KL says, from an objective's notes kl_per_unit and (of a ladder) kl_per_level."""
+    units = notes.get("kl_per_unit", ())
+    levels = notes.get("kl_per_level", ())
+    return [*(empty_levels(levels, done) if levels else collapse(units)), *exploding(units)]
 
 
 def ema_memory(share: float, lag: float) -> list[str]:

@@ -198,11 +198,10 @@ class Watcher:
 
     def _look(self) -> None:
         """Call the probes and read the signs."""
-        notes = self.meter.notes()
-        if "kl_per_unit" in notes:
-            for text in watch.collapse(notes["kl_per_unit"].flatten().tolist()):
-                self._note(text)
         progress, run = self.progress, self.run
+        notes = {name: note.flatten().tolist() for name, note in self.meter.notes().items()}
+        for text in watch.latents(notes, progress.seen / max(progress.target, 1)):
+            self._note(text)
         if progress.looked == progress.seen:
             return
         if progress.seen:

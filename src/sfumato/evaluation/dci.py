@@ -1,0 +1,84 @@
+"""DCI: disentanglement, completeness and informativeness of a code (Eastwood and Williams 2018).
+
+A regressor per factor, here a random forest, predicts it from the code; R_df is the importance of unit d
+for factor f, summing to one over d. With P_df = R_df / sum_f R_df and Q_df = R_df / sum_d R_df,
+
+    disentanglement   sum_d w_d (1 - H_F(P_d.)),   w_d = sum_f R_df / sum R        one factor for a unit
+    completeness      mean_f (1 - H_D(Q_.f))                                       one unit for a factor
+    informativeness   mean_f max(0, S_f): held-out R^2, or for classes the balanced accuracy rescaled so that
+                      guessing is 0
+
+H_K is the entropy to base K. Importances are counted only as far as the forest predicts at all, R_df times
+max(0, S_f): the importances of a forest that has learned nothing are those of chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.noise import seed_of
+from .information import Rows
+
+MOST = 2000  # rows to learn from, and half as many to judge by; more change little but the time
+TREES, LEAF = 20, 3
+
+
+def dci(codes: Rows, factors: Rows, classes: Sequence[bool], seed: int = 0) -> dict[str, float]:
+    """{disentanglement, completeness, informativeness} of codes (N, D) against factors (N, F)."""
+    order = np.random.default_rng(seed_of("dci", seed)).permutation(len(codes))
+    cut = min(MOST, 2 * len(codes) // 3)
+    learn, judge = order[:cut], order[cut : cut + MOST // 2]
+    fitted = [
+        _forest(codes[learn], v[learn], codes[judge], v[judge], kind, seed)
+        for v, kind in zip(factors.T, classes, strict=True)
+    ]
+    skill = np.array([max(0.0, score) for _, score in fitted])
+    return from_importances(np.stack([r for r, _ in fitted], 1), skill)
+
+
+def from_importances(importances: Rows, skill: Rows) -> dict[str, float]:
+    """The three scores from importances (D, F), each column summing to one or zero, and skills (F,)."""
+    r = importances * skill
+    rows, columns = r.sum(1), r.sum(0)
+    total = r.sum()
+    d = 1.0 - _relative_entropy(r.T)
+    c = 1.0 - _relative_entropy(r)
+    return {
+        "disentanglement": float((rows * d).sum() / total) if total > 0 else 0.0,
+        "completeness": float(np.mean(np.where(columns > 0, c * (skill > 0), 0.0))),
+        "informativeness": float(skill.mean()),
+    }
+
+
+def _relative_entropy(weights: Rows) -> Rows:
+    """Entropy of each column of weights (K, n) to base K: 1 where it is uniform, or empty."""
+    total = weights.sum(0)
+    p = weights / np.where(total > 0, total, 1.0)
+    h = -(p * np.log(np.where(p > 0, p, 1.0))).sum(0)
+    return np.where(total > 0, h / np.log(max(len(weights), 2)), 1.0)
+
+
+def _forest(z: Rows, v: Rows, z_judge: Rows, v_judge: Rows, is_class: bool, seed: int) -> tuple[Rows, float]:
+    """Importances (D,) and the skill on rows the forest has not seen."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    if len(np.unique(v)) < 2:
+        return np.zeros(z.shape[1]), 0.0
+    settings: dict[str, Any] = {
+        "n_estimators": TREES,
+        "min_samples_leaf": LEAF,
+        "max_features": 1.0,
+        "random_state": seed % 2**32,
+    }
+    if not is_class:
+        forest = RandomForestRegressor(**settings).fit(z, v)
+        error = float(((forest.predict(z_judge) - v_judge) ** 2).sum())
+        return forest.feature_importances_, 1.0 - error / max(float(((v_judge - v.mean()) ** 2).sum()), 1e-12)
+    names, label = np.unique(v, return_inverse=True)
+    voter = RandomForestClassifier(**settings, class_weight="balanced").fit(z, label)
+    guess = names[voter.predict(z_judge)]
+    right = float(np.mean([(guess[v_judge == k] == k).mean() for k in names if (v_judge == k).any()]))
+    return voter.feature_importances_, (right - 1.0 / len(names)) / (1.0 - 1.0 / len(names))
