@@ -78,8 +78,17 @@ class Categorical(Distribution):
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         """Integers (B, ...) drawn with probabilities softmax(l / temperature)."""
-        p = F.softmax(self.log_probs / temperature, -1)
-        u = noise.uniform(p.shape[:-1], p.dtype)
+        shape, dtype = self.log_probs.shape[:-1], self.log_probs.dtype
+        return self.quantile(noise.uniform(shape, dtype), temperature)
+
+    def quantile(self, u: Tensor, temperature: float = 1.0) -> Tensor:
+        """F^-1(u), the first integer whose distribution function exceeds u (B, ...), in u's precision.
+
+        At temperature 0 the likeliest integer, whatever u.
+        """
+        if temperature == 0.0:
+            return self.log_probs.argmax(-1)
+        p = F.softmax(self.log_probs.to(u.dtype) / temperature, -1)
         return (p.cumsum(-1) <= u.unsqueeze(-1)).sum(-1).clamp_max(p.shape[-1] - 1)
 
     def entropy(self) -> Tensor:

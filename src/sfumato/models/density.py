@@ -63,7 +63,7 @@ class Plan:
 class Density(nn.Module, ABC):
     """p(code), conditional or not."""
 
-    slot: ClassVar[str]  # the entry of `Given` that replaces the draw: "z" or "x_T"
+    slot: ClassVar[str]  # the entry of `Given` that replaces the draw: "z", "x_T" or "codes"
 
     @property
     def dtype(self) -> torch.dtype:

@@ -30,9 +30,9 @@ from .codec import Codec
 from .conditioner import Conditioner, Unconditional
 from .density import Density, Plan
 from .given import Given, Streams, gather
-from .prior import LatentPrior
 
 CPU_ROWS = 16  # fewer let kernels treat the last rows of a block in another way
+CODED = ("z", "codes")  # entries of Given that are the codec's code of an image
 
 
 @final
@@ -140,17 +140,17 @@ class Generator(nn.Module):
     # ------------------------------------------------------------------------------- inference
 
     def encode(self, x: Tensor, *, batch: int = 64) -> Given:
-        """What images (B, C, *space) determine: z, its posterior mean, where the model has a latent."""
+        """What images (B, C, *space) determine: z, its posterior mean, or their discrete codes."""
         x = x.to(self.density.device)
         parts = []
         with torch.inference_mode(), evaluating(self):
             for rows in self._blocks(len(x), batch):
-                if isinstance(self.density, LatentPrior):
-                    parts.append(Given(z=self.codec.encode(x[rows])))
+                if self.density.slot in CODED:
+                    parts.append(Given(**{self.density.slot: self.codec.encode(x[rows])}))
                 else:
                     parts.append(self.conditioner.encode(x[rows]))
         found = gather(parts, len(x))
-        if parts and found.z is None:
+        if parts and not {*CODED} & found.names:
             raise UsageError(
                 "this model has no latent to encode images into", remedy="Use a run of vae or diffusevae."
             )

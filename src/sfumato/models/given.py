@@ -1,6 +1,6 @@
 """What is known of a sample before it is drawn, and the noise of what is not.
 
-    Given(label=, z=, x_T=)   each entry (B, ...) or (1, ...), which serves all; None: to be drawn
+    Given(label=, z=, x_T=, codes=)   entries (B, ...) or (1, ...), which serves all; None: to be drawn
     Streams(seeds)["z"]       the noise of one part: row b depends on (seeds[b], "z") and nothing else
 
 A sample has one seed. Its parts (label, z, x_T, what a stochastic solver adds) draw from streams of their
@@ -27,11 +27,13 @@ class Given:
     label  (B,) int64, the class
     z      (B, D), the latent of a first stage or of a codec
     x_T    (B, C, *space), standard normal noise, before it is scaled to the first level
+    codes  (B, N) int64, the first N discrete codes of an image; what is missing is drawn
     """
 
     label: Tensor | None = None
     z: Tensor | None = None
     x_T: Tensor | None = None
+    codes: Tensor | None = None
 
     @property
     def names(self) -> frozenset[str]:

@@ -239,6 +239,8 @@ class Trainer:
             outcome = run.step(progress, ids, rate, self.poll, self.warn)
             progress.see(ids)
             run.average(progress.seen)
+            for tensor in stage.objective.sums(run.module):
+                self.world.sum(tensor)
             stage.objective.after_step(run.module, progress.seen)
             try:
                 watcher.after(outcome, rate)
