@@ -9,10 +9,15 @@
     score   grad log q(x_t) = -eps/sigma        1/alpha                 sigma^2/alpha
     flow    eps - x_0                           1/(alpha+sigma)         -sigma/(alpha+sigma)
     edm     unit-variance mix of both           alpha d^2/e^2           sigma d/e
+    consistency   the same, anchored at f       alpha d^2/(g^2 + alpha^2 d^2)     g d/e
 
 with r^2 = alpha^2 + sigma^2 (1 on the VP path), d the standard deviation of the data, and
-e^2 = sigma^2 + alpha^2 d^2 the variance of x_t. c_in = 1/r (edm: 1/e) gives the network inputs of
-unit variance, and c_noise = log(sigma/alpha)/4 is EDM's coordinate, which is -log_snr/8.
+e^2 = sigma^2 + alpha^2 d^2 the variance of x_t, and g = max(sigma - f alpha, 0). The last row answers
+x_t/alpha up to the level sigma/alpha = f, whatever the network says: the boundary condition of a
+consistency function (Song et al. 2023, app. C). All rows but x0 have it at f = 0.
+
+c_in = 1/r (edm: 1/e) gives the network inputs of unit variance, and c_noise = log(sigma/alpha)/4 is EDM's
+coordinate, which is -log_snr/8.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from ..core.condition import NOTHING, Condition
 from ..core.shapes import per_sample
 from ..core.stable import Scalar, sqrt
 from .denoiser import Denoiser, Line, Posterior
-from .level import Level, combine
+from .level import CLEAN, Level, combine
 
 REACH = 3.0  # |c_noise| beyond this (log-SNR beyond +-24) carries no information; keeps both ends finite
 
@@ -50,6 +55,12 @@ class Scaling(ABC):
         """The posterior mean that a network's output (B, C, *space) stands for."""
         c = self(level)
         return combine((c.skip, x_t), (c.out, output))
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the answer at a clean level is x_t itself, whatever the network says."""
+        c = self(CLEAN)
+        return c.skip == 1.0 and c.out == 0.0
 
     def target(self, x: Tensor, x_t: Tensor, level: Level) -> Tensor:
         """The output that stands for the mean x: (x - c_skip x_t) / c_out; needs c_out != 0."""
@@ -119,6 +130,23 @@ class EdmScaling(Scaling):
         a, s, d = level.alpha, level.sigma, self.data
         e = 1.0 / sqrt(s * s + a * a * (d * d))
         return Coefficients(a * (d * e) ** 2, s * (d * e), e)
+
+
+class ConsistencyScaling(Scaling):
+    """EDM's row with the identity up to sigma/alpha = floor (Song et al. 2023, app. C), on any path."""
+
+    def __init__(self, data: float = 0.5, floor: float = 0.002) -> None:
+        if not (data > 0 and floor >= 0):
+            raise ValueError(f"a consistency row needs data > 0 and floor >= 0, not {data} and {floor}")
+        self.data, self.floor = data, floor
+
+    def __call__(self, level: Level) -> Coefficients:
+        """alpha d^2/(g^2 + alpha^2 d^2), g d/e."""
+        a, s, d = level.alpha, level.sigma, self.data
+        above = s - self.floor * a
+        above = above.clamp(min=0.0) if isinstance(above, Tensor) else max(above, 0.0)
+        e = 1.0 / sqrt(s * s + a * a * (d * d))
+        return Coefficients(a * d * d / (above * above + a * a * (d * d)), above * (d * e), e)
 
 
 def _inverse(alpha: Scalar) -> Scalar:

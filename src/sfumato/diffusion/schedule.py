@@ -10,12 +10,14 @@ Drift and diffusion of the forward SDE dx = f x dt + g dw follow from the rates:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import UsageError
 from ..core.stable import Scalar
 from .level import Level
 from .paths import Path
@@ -67,6 +69,34 @@ class Schedule(nn.Module, ABC):
             level = self.path.level(self.clock(at))
             slope = Level(_derivative(level.alpha, at, keep), _derivative(level.sigma, at, keep))
         return (level if keep else _detached(level)), slope
+
+
+class Until(Schedule):
+    """The part of a schedule up to sigma/alpha = ratio: its t = 1 is there, its clean end unchanged.
+
+    lambda(t) = inner lambda(t * last), last the inner time of that level. Any grid or distribution of
+    times then keeps to the part, for a process that starts from a first guess instead of pure noise.
+    """
+
+    def __init__(self, inner: Schedule, ratio: float) -> None:
+        last = float(inner.time(-2.0 * math.log(ratio))) if 0 < ratio < math.inf else 0.0
+        if not inner.earliest < last <= 1.0 + 1e-9:
+            low, high = (math.exp(-0.5 * float(inner.log_snr(t))) for t in (max(inner.earliest, 1e-6), 1.0))
+            raise UsageError(
+                f"sampling cannot start at {ratio:g} times as much noise as signal",
+                remedy=f"This model knows {low:.3g} to {high:.4g}.",
+            )
+        last = min(last, 1.0)
+        super().__init__(inner.path, inner.earliest / last)
+        self.inner, self.last = inner, last
+
+    def clock(self, t: Tensor) -> Tensor:
+        """The inner clock at t * last."""
+        return self.inner.clock(t * self.last)
+
+    def inverse(self, log_snr: Tensor) -> Tensor:
+        """The inner time as a part of the last one."""
+        return self.inner.inverse(log_snr) / self.last
 
 
 def _derivative(y: Scalar, t: Tensor, keep: bool) -> Tensor:

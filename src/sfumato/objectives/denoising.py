@@ -14,7 +14,7 @@ network learns the conditional and the unconditional posterior (Ho & Salimans 20
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ JUDGED = 6  # noise levels at which held-out data are judged
 class Denoising(Objective, Judge):
     """The weighted denoising loss of a `Generator` whose density is a `Diffusion`."""
 
-    decides: ClassVar[bool] = False
+    decides: bool = False
 
     def __init__(self, weighting: Weighting, times: Times, dropout: float = 0.1) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Denoising(Objective, Judge):
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """Terms `denoising` (what is minimised) and `x0_error` (the same without its weight)."""
-        generator, density = _parts(model)
+        generator, density = diffusion_of(model)
         x, cond = generator.observe(batch, noise=noise)
         if cond and self.dropout:
             cond = cond.drop(noise.uniform((len(x),)) >= self.dropout)
@@ -60,7 +60,7 @@ class Denoising(Objective, Judge):
 
     def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
         """`loss`: the average over fixed quantiles of the training levels, and one loss for each of them."""
-        generator, density = _parts(model)
+        generator, density = diffusion_of(model)
         x, cond = generator.observe(batch, noise=noise)
         found: dict[str, Tensor] = {}
         quantiles = (torch.arange(JUDGED, dtype=torch.float64, device=x.device) + 0.5) / JUDGED
@@ -74,7 +74,8 @@ class Denoising(Objective, Judge):
         return error * (weight.to(error) if isinstance(weight, Tensor) else weight)
 
 
-def _parts(model: nn.Module) -> tuple[Generator, Diffusion]:
+def diffusion_of(model: nn.Module) -> tuple[Generator, Diffusion]:
+    """A generator and its density, which is a diffusion; TypeError for another model."""
     if not isinstance(model, Generator) or not isinstance(model.density, Diffusion):
         raise TypeError("the denoising loss is for a Generator whose density is a Diffusion")
     return model, model.density

@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,13 @@ class Objective(nn.Module, ABC):
         before this step (for warm-ups, which must depend on nothing else).
         """
 
+    def open(self, model: nn.Module, target: int) -> None:
+        """Called before a stage steps, on the model as it stands, with the examples planned (0: unknown).
+
+        What an objective keeps of the model (a teacher) is made here and saved with its state; a resumed
+        stage is opened first and then given that state.
+        """
+
     def phases(self, model: nn.Module, trained: nn.Module) -> tuple[Phase, ...]:
         """One phase over the trained part of the model and the objective's own parameters.
 
@@ -109,7 +116,7 @@ class Judge(ABC):
     that had it. A denoising loss does not decide: it is best long before the samples are.
     """
 
-    decides: ClassVar[bool] = True
+    decides: bool = True
 
     @abstractmethod
     def judge(self, model: nn.Module, batch: Any, *, noise: Noise) -> Mapping[str, Tensor]:

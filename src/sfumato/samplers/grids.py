@@ -5,9 +5,10 @@
     Quadratic    t_i^1/2 in equal steps, denser near the data            (Song, Meng & Ermon 2021, app. D.2)
     LogSnr       lambda in equal steps                                   (Lu et al. 2022)
     Karras       (sigma/alpha)^(1/rho) in equal steps                    (Karras et al. 2022, eq. 5)
+    Angle        arctan(sigma / (alpha d)) in equal steps down to 0      (Salimans & Ho 2022; Lu & Song 2024)
 
 Every grid has n levels to evaluate a denoiser at, then CLEAN: n + 1 levels, n steps. All include the
-noisiest time, without which samples keep a tint. The last two work on levels, not on time, within a
+noisiest time, without which samples keep a tint. The last three work on levels, not on time, within a
 range of sigma/alpha: a clock that ends in pure noise has no log-SNR there to space evenly.
 """
 
@@ -132,3 +133,26 @@ class Karras(LevelGrid):
         """-2 rho log of the evenly spaced roots."""
         first, last = (math.exp(-0.5 * v / self.rho) for v in self.bounds(schedule))
         return -2.0 * self.rho * torch.log(torch.linspace(first, last, steps, dtype=torch.float64))
+
+
+class Angle(LevelGrid):
+    """Equal steps of the angle phi, tan phi = sigma / (alpha d), down to and without 0.
+
+    The angle is where signal of deviation d and noise weigh equally (Nichol & Dhariwal's cosine clock for
+    d = 1, whatever the model's own clock). Even steps of it suit few of them: one step is all of it, two
+    stop where signal and noise are equal. Every level of n steps is one of 2n steps, which is what halving
+    the steps by distillation needs.
+    """
+
+    def __init__(self, data: float = 0.5, low: float = 0.002, high: float = 80.0) -> None:
+        super().__init__(low, high)
+        if not data > 0:
+            raise ValueError(f"the standard deviation of the data must be positive, not {data}")
+        self.data = data
+
+    def log_snr(self, schedule: Schedule, steps: int) -> Tensor:
+        """-2 log(d tan phi), phi from the noisiest level's angle."""
+        first, _ = self.bounds(schedule)
+        noisiest = math.atan(math.exp(-0.5 * first) / self.data)
+        phi = noisiest * (1.0 - torch.arange(steps, dtype=torch.float64) / steps)
+        return -2.0 * torch.log(self.data * torch.tan(phi))

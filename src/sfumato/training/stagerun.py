@@ -86,13 +86,22 @@ class StageRun:
     """
 
     def __init__(
-        self, stage: Stage, model: nn.Module, data: Dataset, world: World, execution: Execution, seed: int
+        self,
+        stage: Stage,
+        model: nn.Module,
+        data: Dataset,
+        world: World,
+        execution: Execution,
+        seed: int,
+        target: int = 0,
     ) -> None:
         self.stage, self.model, self.data, self.world = stage, model, data, world
-        self.execution, self.seed = execution.prepare(model), seed
         self.module, self.trained = stage.module(model), stage.trained(model)
-        self.block = block_of(stage.batch)
+        stage.objective.open(self.module, target)  # what it copies of the model is plainly laid out
         stage.objective.to(world.device)
+        self.execution, self.seed = execution.prepare(model), seed
+        execution.prepare(stage.objective)
+        self.block = block_of(stage.batch)
         self._trainable = [(p, p.requires_grad) for p in model.parameters()]
         inside = {id(p) for p in self.trained.parameters()}
         for parameter, trainable in self._trainable:
@@ -119,6 +128,7 @@ class StageRun:
         model read from a checkpoint has, or a resumed run would differ in the last bit.
         """
         Execution().prepare(self.model)
+        Execution().prepare(self.stage.objective)
         for parameter, trainable in self._trainable:
             parameter.requires_grad_(trainable)
             parameter.grad = None

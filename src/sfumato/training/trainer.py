@@ -261,7 +261,9 @@ class Trainer:
         execution = Execution(progress.bf16, progress.channels_last, progress.compiled)
         if not resumed:
             execution = self._plan(stage)
-        run = StageRun(stage, self.model, self.data, self.world, execution, progress.seed)
+        run = StageRun(
+            stage, self.model, self.data, self.world, execution, progress.seed, progress.target
+        )
         progress.compiled = run.execution.compiled
         progress.environment = environment(self.world.device, progress.compiled)
         fixed = self.settings.execution
@@ -308,7 +310,7 @@ class Trainer:
 
         def attempt(way: Execution) -> Trial:
             before = time.perf_counter()
-            run = StageRun(stage, self.model, self.data, self.world, way, self.progress.seed)
+            run = StageRun(stage, self.model, self.data, self.world, way, self.progress.seed, examples)
             ready = time.perf_counter() - before
             try:
                 return try_steps(run, self.progress, ids, self.poll, min(1.0, one_second), ready)

@@ -1,0 +1,107 @@
+"""Continuous-time consistency: the answer must not change along a trajectory (Lu & Song 2024, sCM).
+
+In the frame of the angle phi, tan phi = sigma / (alpha d), with y = x_t d / e (diffusion/scaling.py's e),
+every path is y = cos phi x_0 + sin phi d eps, and EDM's row reads
+
+    f = cos phi y + d sin phi F(y / d),        df/dphi = cos phi (y' + d F) - sin phi (y - d dF/dphi)
+
+where y' is the trajectory's own direction: the teacher's d y / dphi = -d F_teacher (distillation), or
+d (cos phi eps) - sin phi x_0 from the data (training). The limit of the consistency loss as r approaches t is
+
+    loss = |F - (F' - g / (|g| + 1/10))|^2,    g = cos phi df/dphi,    F' = F without gradient
+
+with their normalised tangent; the second half of g is faded in over the first part `warm` of the stage.
+dF/dphi along the trajectory is a central difference of two calls in float32: the fused kernels have no
+forward derivative, and its error of order h^2 is far below the noise of the gradient.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..core.noise import Noise
+from ..core.shapes import event_mean, per_sample
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.level import Level
+from ..diffusion.scaling import EdmScaling, Scaled
+from ..diffusion.times import Times
+from .consistency import ratios
+from .distiller import Distiller, Scene, Teaching, squared
+
+STEP = 0.005  # of the angle, in the central difference
+FLOOR = 0.1  # of the tangent's norm
+
+
+@final
+class Continuous(Distiller):
+    """The sCM loss for a student on EDM's row; `alone`: training from data, without a teacher."""
+
+    def __init__(
+        self,
+        times: Times,
+        warm: float = 0.25,
+        teaching: Teaching | None = None,
+        dropout: float = 0.0,
+        start: float | None = None,
+        alone: bool = False,
+    ) -> None:
+        super().__init__(teaching, dropout, start, alone=alone)
+        self.times, self.warm = times, warm
+
+    def error(self, scene: Scene, noise: Noise) -> Tensor:
+        """The squared error of the network's output against its corrected self, (B,)."""
+        student = scene.density.denoiser
+        if not isinstance(student, Scaled) or not isinstance(student.scaling, EdmScaling):
+            raise TypeError("continuous-time consistency is written for a student on EDM's row")
+        d = student.scaling.data
+        frame = Frame(scene, d)
+        phi = torch.atan(ratios(self.times, scene) / d)
+        eps = noise.normal(scene.x.shape, scene.x.dtype)
+        y = per_sample(torch.cos(phi), eps) * scene.x + per_sample(d * torch.sin(phi), eps) * eps
+        output = frame.output(student, y, phi)
+        with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
+            direction = self._direction(frame, scene.x, d * eps, y, phi)
+            ahead, behind = (frame.output(student, y + h * direction, phi + h) for h in (STEP, -STEP))
+            now, change = output.detach().float(), (ahead - behind) / (2.0 * STEP)
+            ready = min(1.0, scene.progress / self.warm) if self.warm else 1.0
+            cos, sin = (per_sample(v, y) for v in (torch.cos(phi), torch.sin(phi)))
+            g = cos * (cos * (direction + d * now) - ready * sin * (y - d * change))
+            norm = torch.sqrt(event_mean(g * g))
+            target = now - g / (per_sample(norm, g) + FLOOR)
+        return squared(output, target)
+
+    def _direction(self, frame: Frame, x: Tensor, z: Tensor, y: Tensor, phi: Tensor) -> Tensor:
+        """dy/dphi: of this example's own noise, or of the teacher's trajectory."""
+        cos, sin = (per_sample(v, y) for v in (torch.cos(phi), torch.sin(phi)))
+        if self.alone:
+            return cos * z - sin * x
+        mean = frame.mean(self.taught, y, phi)
+        return (cos * y - mean) / sin
+
+
+@final
+class Frame:
+    """The frame of the angle around a schedule's path, for data of standard deviation d."""
+
+    def __init__(self, scene: Scene, d: float) -> None:
+        self.scene, self.d = scene, d
+
+    def place(self, y: Tensor, phi: Tensor) -> tuple[Tensor, Level]:
+        """x_t and its level for y (B, ...) at angles (B,)."""
+        level = self.scene.level(-2.0 * torch.log(self.d * torch.tan(phi)))
+        e = torch.sqrt(level.sigma**2 + (level.alpha * self.d) ** 2)  # type: ignore[arg-type]
+        return per_sample(e / self.d, y) * y, level
+
+    def mean(self, denoiser: Denoiser, y: Tensor, phi: Tensor) -> Tensor:
+        """A denoiser's answer."""
+        x_t, level = self.place(y, phi)
+        mean: Tensor = denoiser(x_t, level, self.scene.cond).mean
+        return mean
+
+    def output(self, student: Scaled, y: Tensor, phi: Tensor) -> Tensor:
+        """The student's network itself: F(y / d)."""
+        x_t, level = self.place(y, phi)
+        return student.scaling.target(student(x_t, level, self.scene.cond).mean, x_t, level)

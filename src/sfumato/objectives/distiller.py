@@ -1,0 +1,174 @@
+"""What every distiller has: a student that is trained, and a teacher that stays as it was.
+
+The teacher is the model itself as it stands when the stage opens: a student starts from its teacher, so
+its first weights *are* the teacher's, and round after round of one recipe each student becomes the next
+teacher with nothing handed over. It is copied, frozen, stored with the state of the objective (a stage that
+resumes needs no other folder) and never part of the trained model.
+
+    teacher = clip( guide( read(copy of the network) ) )
+
+read: through the row of diffusion/scaling.py that the network was trained with, where the student's is
+another; guide: classifier-free guidance, whose strength the student then has built in; clip: to the range of
+the data. What is wrapped is a denoiser (diffusion/denoiser.py), so that the library's solvers run on it,
+with a level of its own for each sample.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from ..core.condition import Condition
+from ..core.noise import Noise
+from ..core.shapes import event_mean
+from ..data.dataset import Batch
+from ..diffusion.denoiser import Clipped, Denoiser
+from ..diffusion.level import Level
+from ..diffusion.scaling import Scaled, Scaling
+from ..diffusion.schedule import Schedule, Until
+from ..guidance.classifier_free import ClassifierFree
+from ..models.diffusion import Diffusion
+from .denoising import diffusion_of
+from .objective import Judge, Loss, Objective
+
+JUDGED = 4  # quantiles of the training levels at which held-out data are judged
+
+
+@final
+class Teaching:
+    """How the teacher is read; plain values of a recipe.
+
+    scaling   the row its network was trained with; None: the student's
+    scale, interval    guidance that the student is to have built in (models/density.Plan)
+    clip      clamp its answers to [-1, 1]
+    """
+
+    def __init__(
+        self,
+        scaling: Scaling | None = None,
+        scale: float = 1.0,
+        interval: tuple[float, float] | None = None,
+        clip: bool = True,
+    ) -> None:
+        self.scaling, self.scale, self.interval, self.clip = scaling, scale, interval, clip
+
+    def copy(self, student: Denoiser) -> Scaled:
+        """The student's network as it stands, frozen, read as the teacher's."""
+        if not isinstance(student, Scaled):
+            raise TypeError(f"a student is a network read through a scaling, not a {type(student).__name__}")
+        return Scaled(frozen(student.net), self.scaling or student.scaling)
+
+    def wrapped(self, teacher: Denoiser) -> Denoiser:
+        """The teacher, guided and clipped."""
+        guided = teacher if self.scale == 1.0 else ClassifierFree(teacher, self.scale, self.interval)
+        return Clipped(guided) if self.clip else guided
+
+
+class Scene(NamedTuple):
+    """What a distillation loss is computed from.
+
+    density   the student's;  x, cond  clean codes (B, ...) and their condition
+    u         (B,) float64 in [0, 1): where among the training levels each example stands
+    progress  the part of the stage that is done, 0 to 1
+    """
+
+    density: Diffusion
+    schedule: Schedule
+    x: Tensor
+    cond: Condition
+    u: Tensor
+    progress: float
+
+    def level(self, log_snr: Tensor) -> Level:
+        """The levels (B,) of the path at log-SNRs (B,), +infinity being clean data."""
+        level = self.schedule.path.level(log_snr)
+        return Level.known(level.alpha, level.sigma, log_snr)
+
+
+class Distiller(Objective, Judge):
+    """A loss between the student's answer and what it should have been.
+
+    dropout   part of the examples whose condition is dropped
+    start     largest sigma/alpha that is trained, for a student that starts from a first guess; None: all
+    alone     whether the loss needs no teacher, so that none is kept
+    """
+
+    decides: bool = False
+
+    def __init__(
+        self,
+        teaching: Teaching | None = None,
+        dropout: float = 0.0,
+        start: float | None = None,
+        *,
+        alone: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= dropout <= 1.0:
+            raise ValueError(f"a dropout probability lies in [0, 1], not at {dropout}")
+        self.teaching, self.dropout, self.start = teaching or Teaching(), dropout, start
+        self.teacher: Scaled | None = None
+        self.alone, self.target = alone, 0
+
+    def open(self, model: nn.Module, target: int) -> None:
+        """The student as it stands becomes the teacher."""
+        _, density = diffusion_of(model)
+        self.teacher = None if self.alone else self.teaching.copy(density.denoiser)
+        self.target = target
+
+    @abstractmethod
+    def error(self, scene: Scene, noise: Noise) -> Tensor:
+        """The loss of each example (B,)."""
+
+    def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
+        """The single term `distillation`."""
+        if self.teacher is not None:
+            self.teacher.eval()
+        generator, density = diffusion_of(model)
+        x, cond = generator.observe(batch, noise=noise)
+        if cond and self.dropout:
+            cond = cond.drop(noise.uniform((len(x),)) >= self.dropout)
+        progress = min(1.0, seen / self.target) if self.target else 0.0
+        scene = Scene(density, self.part(density), x, cond, noise.stratified(len(x)), progress)
+        return Loss({"distillation": self.error(scene, noise)}, {"distillation": 1.0})
+
+    def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
+        """`loss`: the average over fixed quantiles of the levels as at the end, and the loss at each."""
+        generator, density = diffusion_of(model)
+        x, cond = generator.observe(batch, noise=noise)
+        found = {}
+        for k in range(JUDGED):
+            u = torch.full((len(x),), (k + 0.5) / JUDGED, dtype=torch.float64, device=x.device)
+            scene = Scene(density, self.part(density), x, cond, u, 1.0)
+            found[f"loss_at_quantile_{(k + 0.5) / JUDGED:.2f}"] = self.error(scene, noise)
+        return {"loss": torch.stack(list(found.values())).mean(0)} | found
+
+    def part(self, density: Diffusion) -> Schedule:
+        """The part of the student's schedule that is trained."""
+        return density.schedule if self.start is None else Until(density.schedule, self.start)
+
+    @property
+    def taught(self) -> Denoiser:
+        """The teacher as it is asked; a ValueError before the stage is open, or if the loss needs none."""
+        if self.teacher is None:
+            raise ValueError("no teacher: open the objective on a model first")
+        return self.teaching.wrapped(self.teacher)
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose parameters are not trained."""
+    copy = deepcopy(module).eval()
+    for parameter in copy.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return copy
+
+
+def squared(answer: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of each example, (B,)."""
+    return event_mean((answer - target) ** 2)

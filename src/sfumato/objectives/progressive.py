@@ -1,0 +1,107 @@
+"""Progressive distillation: a student whose one step is its teacher's two (Salimans & Ho 2022, algorithm 2).
+
+On a grid of 2n steps the teacher goes from t by way of u to s with the library's DDIM, each example at a
+level of its own. The answer with which one DDIM step reaches the same point follows from that step itself,
+x_s = keep x_t + gain answer (samplers/ddim.exponential):
+
+    target = (x_s - keep x_t) / gain
+    loss   = max(SNR_t, 1) |student(x_t, t) - target|^2                  truncated SNR (their sec. 4)
+
+The trained student is the teacher of the round with half the steps. `Matching` makes a student answer like
+its teacher at every level: it builds guidance in, or changes what the network predicts, before any round.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..core.condition import NOTHING, Condition
+from ..core.noise import Noise
+from ..core.stable import Scalar
+from ..diffusion.level import Level, combine
+from ..diffusion.times import Times
+from ..diffusion.weighting import Weighting
+from ..samplers.ddim import Ddim, exponential
+from ..samplers.grids import Grid
+from .distiller import Distiller, Scene, Teaching, squared
+
+
+@final
+class Progressive(Distiller):
+    """One round: then the student makes `steps` steps on the grid where its teacher made twice as many."""
+
+    def __init__(
+        self,
+        steps: int,
+        grid: Grid,
+        weighting: Weighting,
+        teaching: Teaching | None = None,
+        dropout: float = 0.0,
+        start: float | None = None,
+    ) -> None:
+        super().__init__(teaching, dropout, start)
+        if steps < 1:
+            raise ValueError(f"a round leaves at least one step, not {steps}")
+        self.steps, self.grid, self.weighting = steps, grid, weighting
+
+    def error(self, scene: Scene, noise: Noise) -> Tensor:
+        """Truncated-SNR error of the student's answer, (B,)."""
+        levels = self.grid.levels(scene.schedule, 2 * self.steps)
+        place = 2 * torch.floor(scene.u * self.steps).long()
+        t, u, s = (at(levels, place + k) for k in range(3))
+        x_t = t.mix(scene.x, noise.normal(scene.x.shape, scene.x.dtype))
+        target = self.answer(x_t, t, u, s, scene.cond)
+        answer = scene.density.denoiser(x_t, t, scene.cond).mean
+        return _weighed(self.weighting(t), squared(answer, target))
+
+    @torch.no_grad()
+    def answer(self, x_t: Tensor, t: Level, u: Level, s: Level, cond: Condition = NOTHING) -> Tensor:
+        """The answer (B, ...) whose one DDIM step from t to s lands where the teacher's two, by u, do."""
+        solver, teacher = Ddim(), self.taught
+        middle, _ = solver.step(teacher, x_t, t, u, None, cond=cond)
+        end, _ = solver.step(teacher, middle, u, s, None, cond=cond)
+        keep, gain = exponential(t, s)
+        return combine((1.0 / gain, end), (-keep / gain, x_t))
+
+
+@final
+class Matching(Distiller):
+    """The student answers as its teacher does, at every level; needed before rounds if the two differ."""
+
+    def __init__(
+        self,
+        times: Times,
+        weighting: Weighting,
+        teaching: Teaching | None = None,
+        dropout: float = 0.0,
+        start: float | None = None,
+    ) -> None:
+        super().__init__(teaching, dropout, start)
+        self.times, self.weighting = times, weighting
+
+    def error(self, scene: Scene, noise: Noise) -> Tensor:
+        """Weighted error between the two answers, (B,)."""
+        t = scene.level(self.times.quantile(scene.schedule, scene.u))
+        x_t = t.mix(scene.x, noise.normal(scene.x.shape, scene.x.dtype))
+        with torch.no_grad():
+            target = self.taught(x_t, t, scene.cond).mean
+        answer = scene.density.denoiser(x_t, t, scene.cond).mean
+        return _weighed(self.weighting(t), squared(answer, target))
+
+
+def at(levels: list[Level], index: Tensor) -> Level:
+    """A level for each example: levels[index_b], as (B,) float64."""
+    table = torch.tensor(
+        [[level.alpha, level.sigma, level.log_snr] for level in levels],
+        dtype=torch.float64,
+        device=index.device,
+    )
+    alpha, sigma, log_snr = table[index].unbind(1)
+    return Level.known(alpha, sigma, log_snr)
+
+
+def _weighed(weight: Scalar, error: Tensor) -> Tensor:
+    return error * (weight.to(error) if isinstance(weight, Tensor) else weight)
