@@ -1,6 +1,7 @@
-"""A training step of our U-Net against the peers' and against the machine's convolutions.
+"""A training step of our networks against the peers' and against the machine's convolutions.
 
-    $(benchmarks/peers.sh) benchmarks/step.py [--threads 2] [--rounds 12] [--sizes small medium digits]
+    $(benchmarks/peers.sh) benchmarks/step.py [--threads 2] [--rounds 12]
+                                              [--sizes small medium digits patches]
                                               [--peers azula diffusers lucidrains] [--compile]
                                               [--clock wall|processor] [--json FILE]
 
@@ -9,6 +10,9 @@ alternates, one step each per round, so that the machine's drift meets all alike
 fastest step, and GFLOP/s = 3 x forward FLOPs / time (the usual estimate), FLOPs counted by
 torch.utils.flop_counter. Ceiling: forward and backward of one 3x3 convolution, 128 channels, 32x32,
 batch 32, channels last, in the same rounds.
+
+Size `patches` compares transformers: 6 blocks of 192 features, heads of 32, on patches of 4 x 4 (64
+tokens), adaLN-Zero, with our U-Net `small` beside them; the other sizes compare U-Nets.
 
 Peers run as their examples do (float32, default AdamW), with bfloat16 autocast, and with channels
 last on top; --compile adds torch.compile of all that. Ours runs plain and as compute.py prepares it.
@@ -35,9 +39,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from sfumato.nets.compute import Compute
+from sfumato.nets.dit import DiT
 from sfumato.nets.unet import UNet
 
-SHAPES = {"small": (32, 3, 32, 32), "medium": (32, 3, 32, 32), "digits": (64, 1, 8, 8)}
+SHAPES = {
+    "small": (32, 3, 32, 32),
+    "medium": (32, 3, 32, 32),
+    "digits": (64, 1, 8, 8),
+    "patches": (32, 3, 32, 32),
+}
+WIDTH, DEPTH, HEAD, PATCH = 192, 6, 32, 4  # of the transformers
 BF16, FP32 = torch.bfloat16, torch.float32
 LAST, FIRST = torch.channels_last, torch.contiguous_format
 
@@ -54,6 +65,20 @@ class Called(nn.Module):
 
 
 def azula(size):
+    if size == "patches":
+        from azula.nn.vit import ViT
+
+        heads = WIDTH // HEAD
+        net = ViT(
+            3,
+            3,
+            mod_features=WIDTH,
+            hid_channels=WIDTH,
+            hid_blocks=DEPTH,
+            patch_size=PATCH,
+            attention_heads=heads,
+        )
+        return Called(nn.ModuleList([net, nn.Linear(1, WIDTH)]), lambda n, x, t: n[0](x, n[1](t[:, None])))
     from azula.nn.unet import UNet as Net
 
     widths, features = {
@@ -67,6 +92,14 @@ def azula(size):
 
 
 def diffusers(size):
+    if size == "patches":
+        from diffusers import DiTTransformer2DModel
+
+        net = DiTTransformer2DModel(
+            WIDTH // HEAD, HEAD, in_channels=3, num_layers=DEPTH, sample_size=32, patch_size=PATCH
+        )
+        none = torch.full((SHAPES[size][0],), 0)
+        return Called(net, lambda n, x, t: n(x, t, none, return_dict=False)[0])
     from diffusers import UNet2DModel
 
     widths = {"small": (40, 88, 88), "medium": (88, 192, 192), "digits": (32, 64)}[size]
@@ -87,6 +120,8 @@ def diffusers(size):
 
 
 def lucidrains(size):
+    if size == "patches":
+        raise ImportError("it has no transformer over patches")
     if "torchvision" not in sys.modules:  # only its trainer uses torchvision: see peers.sh
         empty = types.ModuleType("torchvision")
         empty.transforms, empty.utils = types.ModuleType("transforms"), types.ModuleType("utils")
@@ -102,6 +137,8 @@ PEERS = {"azula": azula, "diffusers": diffusers, "lucidrains": lucidrains}
 
 
 def sfumato(size, **options):
+    if size == "patches":
+        return DiT(3, 2, width=WIDTH, depth=DEPTH, head_dim=HEAD, patch=PATCH)
     settings = {"small": {}, "medium": {"width": 128}, "digits": {"multipliers": (1, 2), "blocks": 1}}[size]
     return UNet(SHAPES[size][1], 2, **{**settings, **options})
 
@@ -119,7 +156,7 @@ class Case:
             net(self.x, t)
         self.gflop = counter.get_total_flops() / len(self.x) / 1e9
         self.million = sum(p.numel() for p in net.parameters()) / 1e6
-        ours = name == "sfumato"
+        ours = name.startswith("sfumato")
         if ours:
             Compute(dtype, layout, fused).prepare(net)
         else:
@@ -180,8 +217,16 @@ def cases(size, nets, compile_too):
                 )
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
-    ours = [*ways, ("fp32, channels last, fused", FP32, LAST), ("bf16, channels last, fused", BF16, LAST)]
-    found += [Case("sfumato", w, size, sfumato, d, m, fused="fused" in w) for w, d, m in ours]
+    return found + ours(size, ways)
+
+
+def ours(size, ways):
+    if size == "patches":
+        rows = [Case("sfumato DiT", way, size, sfumato, dtype, FIRST) for way, dtype, _ in ways[:2]]
+        way = "bf16, channels last, fused"
+        return [*rows, Case("sfumato U-Net", way, size, lambda _: sfumato("small"), BF16, LAST, fused=True)]
+    ways = [*ways, ("fp32, channels last, fused", FP32, LAST), ("bf16, channels last, fused", BF16, LAST)]
+    found = [Case("sfumato", w, size, sfumato, d, m, fused="fused" in w) for w, d, m in ways]
     if size != "digits":
 
         def patched(size):

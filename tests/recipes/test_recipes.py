@@ -44,8 +44,13 @@ VARIANTS = [
     ("vae", {"conditional": True}),
     ("ddpm", {"steps": 10}),
     ("ddpm", {"steps": 10, "conditional": True}),
+    ("ncsn", {"levels": 2, "moves": 1}),
     ("diffusion", {}),
     ("diffusion", {"conditional": True, "dropout": 0.1}),
+    ("dit", {}),
+    ("dit", {"conditional": True, "dropout": 0.1}),
+    ("jit", {"patch": 2}),
+    ("jit", {"conditional": True}),
     ("diffusevae", {"formulation": 1}),
     ("diffusevae", {"formulation": 2, "give_z": True}),
     ("diffusevae", {"formulation": 2, "conditional": True}),
@@ -55,7 +60,8 @@ CASES = [
     (data, name, dials)
     for data, facts in FACTS.items()
     for name, dials in VARIANTS
-    if facts.classes or not (dials.get("conditional") or name == "classifier")
+    if (facts.classes or not (dials.get("conditional") or name == "classifier"))
+    and (facts.space or name not in ("dit", "jit"))
 ]
 
 

@@ -30,7 +30,7 @@ from ..objectives.objective import Objective
 from ..samplers.ancestral import Ancestral
 from ..samplers.grids import LogSnr, Trailing
 from ..samplers.unipc import UniPC
-from ..training.rates import Constant, Cosine
+from ..training.rates import Constant, Cosine, Rate
 from ..training.stage import Recipe, Stage
 from .sizes import backbone, spread
 
@@ -90,20 +90,27 @@ def diffusion(
     """
     classes = class_count(facts, conditional)
     net = backbone(facts, width=width, dropout=dropout, classes=classes)
+    return one_stage(
+        modern_density(facts, net), modern_objective(facts), classes, lazy(Cosine)(peak=2e-3), batch
+    )
+
+
+def one_stage(
+    density: Diffusion, objective: Objective, classes: int, rate: Rate, batch: int, decay: float = 0.0
+) -> Recipe:
+    """Diffusion on pixels, given the class or nothing, in one stage; sampled by the modern plan."""
     return lazy(Recipe)(
         model=lazy(Generator)(
-            codec=lazy(Pixels)(),
-            density=modern_density(facts, net),
-            conditioner=labels(classes),
-            plan=modern_plan(),
+            codec=lazy(Pixels)(), density=density, conditioner=labels(classes), plan=modern_plan()
         ),
         stages=(
             lazy(Stage)(
                 name="diffusion",
-                objective=modern_objective(facts),
+                objective=objective,
                 train="density",
-                rate=lazy(Cosine)(peak=2e-3),
+                rate=rate,
                 batch=batch,
+                decay=decay,
             ),
         ),
     )
