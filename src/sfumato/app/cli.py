@@ -18,6 +18,7 @@ from .. import __version__
 from ..core.errors import OutOfMemoryError, SfumatoError
 from .verbs import (
     compare,
+    curve,
     demo,
     doctor,
     evaluate,
@@ -41,7 +42,7 @@ app = typer.Typer(
     help="Train, sample, measure and explore latent-variable generative models on your own data.",
     epilog="First steps: [bold]sfumato demo[/bold], then [bold]sfumato train diffusevae FOLDER[/bold].",
 )
-for verb in (demo, train, sample, reconstruct, interpolate, traverse, evaluate, compare, doctor, recipes):
+for verb in (demo, train, sample, reconstruct, interpolate, traverse, evaluate, curve, compare, doctor, recipes):
     app.command(verb.NAME)(verb.command)
 
 

@@ -17,7 +17,7 @@ from ..core.shapes import rows_at_once
 from ..data.dataset import Dataset
 from ..evaluation.bits import bounds
 from ..evaluation.features import fingerprint_of
-from ..evaluation.judge import Judgement
+from ..evaluation.judge import Generate, Judgement
 from ..evaluation.judge import evaluate as judged
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
@@ -26,6 +26,7 @@ from ..models.given import Given, seeds_of
 from ..report import grid
 from .console import Console
 from .conversions import conversions, resampling
+from .guiding import sampler
 from .judges import FolderShelf, commit, find_judge, hardware, judges
 from .names import plan_line
 from .report import EVALUATION, evaluation_json, write_report
@@ -71,7 +72,8 @@ def evaluate(
     test: unseen images from elsewhere, for which the run's own held-out part need not be there.
     """
     console = console or Console()
-    generator, plan = run.generator, run.plan(**asked)
+    plan = run.plan(**asked)
+    generator = sampler(run, plan)
     train, held_out = run.training, run.data.held_out if test is None else run.fitting(test)
     critic = find_judge(run, judge, held_out, console)
     features, notes = judges(run, critic, train)
@@ -83,16 +85,9 @@ def evaluate(
     seeds = seeds_of(seed, wanted)
     console.say(f"Drawing {wanted:,} samples ({plan_line(generator, plan)}) ...")
 
-    def generate(first: int, number: int) -> Tensor:
-        rows = slice(first, first + number)
-        given = Given() if labels is None else Given(label=labels[rows])
-        x = generator.sample(number, plan, given, seeds=seeds[rows], batch=number)
-        # what is judged is what a user gets: images of the data's depth
-        return run.rounded(x).cpu()
-
-    about = conditions(run, critic, held_out, plan, seed)
+    about = conditions(run, generator, critic, held_out, plan, seed)
     judgement = judged(
-        generate,
+        drawing(run, generator, plan, seeds, labels),
         train,
         held_out,
         features,
@@ -110,18 +105,33 @@ def evaluate(
     return Evaluation(tuple(metrics), tuple(notes), write_report(run))
 
 
-def conditions(run: Run, critic: Run | None, held_out: Dataset, plan: Plan, seed: int) -> About:
+def drawing(
+    run: Run, generator: Generator, plan: Plan, seeds: Sequence[int], labels: Tensor | None
+) -> Generate:
+    """Samples by position, as files of the data's depth hold them: what is judged is what a user gets."""
+
+    def generate(first: int, number: int) -> Tensor:
+        rows = slice(first, first + number)
+        given = Given() if labels is None else Given(label=labels[rows])
+        return run.rounded(generator.sample(number, plan, given, seeds=seeds[rows], batch=number)).cpu()
+
+    return generate
+
+
+def conditions(
+    run: Run, generator: Generator, critic: Run | None, held_out: Dataset, plan: Plan, seed: int
+) -> About:
     """What every number must carry: the data and the held-out images among them, plan, seed and machine.
 
     The held-out images enter by the hashes of their contents: two evaluations are alike only if they
     judged by the same ones, wherever they came from.
     """
     unseen = fingerprint_of(np.sort(held_out.hashes).tobytes())
-    labelled = ", classes as in training" if "label" in run.generator.slots else ""
+    labelled = ", classes as in training" if "label" in generator.slots else ""
     return About(
         data=f"{run.about['fingerprint']}/{unseen}",
         seed=str(seed),
-        plan=plan_line(run.generator, plan) + labelled,
+        plan=plan_line(generator, plan) + labelled,
         hardware=hardware(run.device),
         commit=commit(),
         classes=run.facts.classes if critic is None else critic.facts.classes,

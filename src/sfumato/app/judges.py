@@ -16,7 +16,7 @@ from ..evaluation.features import ClassifierFeatures, Features, Standardised
 from ..evaluation.inception import InceptionFeatures, find_weights
 from ..evaluation.statistics import ImageStatistics
 from ..evaluation.store import Shelf
-from ..models.classifier import Classifier
+from ..models.classifier import Classifier, NoisyClassifier
 from ..training.storage import Disk
 from .console import Console
 from .run import Run, batches, open_run
@@ -48,6 +48,11 @@ def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console)
     """
     if path is not None:
         judge = open_run(path, device=str(run.device))
+        if isinstance(judge.model, NoisyClassifier):
+            raise UsageError(
+                f"{path} was trained on noisy images, to guide sampling and not to judge it",
+                remedy=f"Train a judge: sfumato train classifier {run.about['data']}",
+            )
         if not isinstance(judge.model, Classifier):
             raise UsageError(
                 f"{path} is no classifier", remedy=f"Train one: sfumato train classifier {run.about['data']}"
@@ -67,7 +72,8 @@ def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console)
     for folder in sorted(run.path.resolve().parent.glob("*/run.json")):
         about = run.folder.__class__(folder.parent).read("run.json")
         same = about.get("fingerprint") == run.about["fingerprint"]
-        if about.get("recipe") == "classifier" and same and about.get("stages_done"):
+        guides = about.get("settings", {}).get("noisy")
+        if about.get("recipe") == "classifier" and same and about.get("stages_done") and not guides:
             try:
                 judge = open_run(folder.parent, device=str(run.device))
                 if not (seen := overlap(judge, held_out)):

@@ -26,8 +26,39 @@ Guidance = Annotated[
     float | None,
     typer.Option("--guidance", help="0 unconditional, 1 conditional, above 1 guided."),
 ]
+GridName = Annotated[
+    str | None,
+    typer.Option(
+        "--grid", help="uniform, quadratic, trailing, karras, log-snr, or optimised for this very run."
+    ),
+]
+Eta = Annotated[
+    float | None, typer.Option("--eta", help="Fresh noise in DDIM: 0 deterministic (default), 1 ancestral.")
+]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval", metavar="LOW,HIGH", help="Guide only between two log-SNRs, e.g. -2,5."
+    ),
+]
+ClassifierRun = Annotated[
+    Path | None,
+    typer.Option("--classifier", help="Guide by this run of `train classifier --set noisy=true`."),
+]
+GuideRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--guide", help="Guide away from a worse version: another run, or RUN itself as it was early."
+    ),
+]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="Scale of the first noise (and of the latent).")
+]
+Start = Annotated[
+    float | None,
+    typer.Option(
+        "--start", help="Refine the first guess from this ratio of noise to signal on (diffusevae), e.g. 1."
+    ),
 ]
 Class = Annotated[
     str | None, typer.Option("--class", help="A class by name; default: drawn at random for each image.")
@@ -47,6 +78,22 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a dial or a leaf of the recipe; repeatable."),
 ]
+
+
+def words(text: str) -> list[str]:
+    """Words parted by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Whole numbers parted by commas; UsageError for anything else."""
+    found = words(text)
+    for word in found:
+        if not (word.isascii() and word.isdigit()):
+            raise UsageError(
+                f"{option} takes whole numbers, not '{word}'", remedy=f"For example: {option} 5,10,20"
+            )
+    return [int(word) for word in found]
 
 
 def parse_set(entries: list[str] | None) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from PIL import Image
 
 from ..core.errors import RefusedError
 from ..evaluation.protocol import Metric
+from ..report.curve import curves_of_steps
 from ..report.history import curves_of
 from ..report.html import run_page
 from ..report.summary import Picture, Remark, Rows, RunSummary, Step
 from ..training.storage import JSON_LIMIT, from_json, read_regular
+from .points import alike, read_points
 from .progress import duration
 from .run import Run
 
@@ -59,6 +61,7 @@ def summarise(run: Run) -> RunSummary:
         pictures=pictures(run.path / "samples"),
         curves=curves_of(run.folder.history()),
         metrics=metrics,
+        tradeoffs=curves_of_steps(alike(read_points(run))),
         remarks=(*(Remark(t, warning=True) for t in told), *(Remark(t) for t in notes)),
         steps=tuple(Step(c, "") for c in run.next_commands()),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

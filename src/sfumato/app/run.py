@@ -12,7 +12,7 @@ The folder is the only argument: it knows its architecture, preprocessing, data 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,23 @@ from ..data.dataset import Batch, Dataset, Split
 from ..data.facts import Facts
 from ..data.pixels import from_model, to_model
 from ..data.sources import open_data, open_like
+from ..evaluation.units import units
+from ..models.classifier import NoisyClassifier
 from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
+from ..models.hvae import Hvae
 from ..models.interpolate import slerp
 from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
+from ..models.vqvae import VqVae
 from ..training.rundir import RunDir
 from .catalog import CATALOG
 from .conversions import conversions
-from .names import changed, check_used, plan_line
+from .guiding import sampler
+from .levels import moved, title
+from .names import plan_line
+from .planning import plan_of
 from .units import ranked
 from .weights import Weights, read_weights
 
@@ -50,6 +57,7 @@ NO_DATA = (
 )
 
 RANKED_BY = 2048  # held-out images that say what a latent carries
+LEVELS_BY = 256  # the same of a level of a ladder
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,15 @@ class Reconstructions:
 
 @dataclass(frozen=True)
 class Traversals:
-    """Rows of images by name, and (latent, what it carries), most first; `word`: nats of KL, or spread."""
+    """Rows of images by name, and (latent, what it carries), most first; `word`: nats of KL, or spread.
+
+    Of a ladder the latents are its levels, and `levels` shows samples level by level.
+    """
 
     rows: dict[str, Images]
     carried: tuple[tuple[int, float], ...]
     word: str
+    levels: dict[str, Images] = field(default_factory=dict)
 
 
 def as_images(stored: Images) -> Images:
@@ -115,17 +127,28 @@ class Run:
             raise UsageError(
                 f"{self.path} holds a {self.about['recipe']}, which makes no images",
                 where=self.path,
-                remedy=f"Judge another run by it: sfumato evaluate RUN --judge {self.path}",
+                remedy="Use it with another run: " + self.next_commands()[0],
             )
         return self.model
 
     def plan(self, **asked: Any) -> Plan:
-        """The recipe's plan with what was asked for (steps, solver, guidance, temperature).
+        """The recipe's plan, or the one `curve` recommends, with what was asked for (see `plan_of`).
 
-        UsageError for what would change nothing: steps of a VAE, guidance without a condition.
+        steps, solver, grid, eta, guidance, interval, classifier, guide, temperature, start. UsageError for
+        what would change nothing: steps of a VAE, guidance without a condition.
         """
-        check_used(self.generator, **asked)
-        return changed(self.generator.plan, **asked)
+        if "teacher" in self.about and asked.get("guidance") is not None:
+            raise UsageError(
+                "the strength of guidance is built into a few-step student",
+                where=self.path,
+                remedy="Distil its teacher again with --set guidance=VALUE.",
+            )
+        return plan_of(self, **asked)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether images become discrete codes."""
+        return isinstance(self.generator.codec, VqVae)
 
     def latent(self) -> tuple[Generator, LatentVariableModel]:
         """The generator that owns a small latent z, and its model."""
@@ -189,39 +212,39 @@ class Run:
         count: int = 64,
         *,
         seed: int = 0,
-        steps: int | None = None,
-        solver: str | None = None,
         class_name: str | None = None,
-        guidance: float | None = None,
-        temperature: float | None = None,
-        start: float | None = None,
         batch: int = 64,
+        plan: Plan | None = None,
+        **asked: Any,
     ) -> Images:
-        """`count` images; image k depends on (seed, k) and on nothing else."""
-        plan = self.plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature, start=start)
-        given = self.given(count, class_name, seed)
-        return self.images(
-            self.generator.sample(count, plan, given, seeds=seeds_of(seed, count), batch=batch)
-        )
+        """`count` images by a plan or by what is asked for; image k depends on (seed, k) and nothing else."""
+        plan = plan or self.plan(**asked)
+        given, seeds = self.given(count, class_name, plan), seeds_of(seed, count)
+        return self.images(sampler(self, plan).sample(count, plan, given, seeds=seeds, batch=batch))
 
-    def origin(self, count: int, *, seed: int = 0, class_name: str | None = None) -> dict[str, list[Any]]:
-        """What each of `count` samples came from: its own seed, and its class if the model knows classes."""
-        seeds, given = seeds_of(seed, count), self.given(count, class_name, seed)
+    def origin(
+        self, count: int, *, seed: int = 0, class_name: str | None = None, plan: Plan | None = None
+    ) -> dict[str, list[Any]]:
+        """What each of `count` samples came from: its own seed, and its class if the plan knows classes."""
+        plan = plan or self.generator.plan
+        seeds, given = seeds_of(seed, count), self.given(count, class_name, plan)
         found: dict[str, list[Any]] = {"seeds": list(seeds)}
-        if "label" in self.generator.slots and self.facts.classes:
-            label = self.generator.draw(seeds, self.generator.plan, given).label
+        generator = sampler(self, plan)
+        if "label" in generator.slots and self.facts.classes:
+            label = generator.draw(seeds, plan, given).label
             if label is not None:
                 found["labels"] = [self.facts.classes[int(k)] for k in label]
         return found
 
-    def given(self, count: int, class_name: str | None, seed: int = 0) -> Given:
+    def given(self, count: int, class_name: str | None, plan: Plan | None = None) -> Given:
         """The class asked for, as labels."""
         if class_name is None:
             return Given()
-        if "label" not in self.generator.slots:
+        if "label" not in sampler(self, plan or self.generator.plan).slots:
             raise UsageError(
                 f"{self.path} knows no classes",
-                remedy="Train with --set conditional=true on data with classes.",
+                remedy="Train with --set conditional=true on data with classes, or guide by a classifier "
+                "of noisy images: --classifier RUN.",
             )
         if class_name not in self.facts.classes:
             raise UsageError(f"no class '{class_name}'", remedy=did_you_mean(class_name, self.facts.classes))
@@ -231,7 +254,7 @@ class Run:
         self, data: str | None = None, count: int = 16, *, seed: int = 0, **asked: Any
     ) -> Reconstructions:
         """Held-out images (or those of `data`), the first stage's image of them, and the final one."""
-        first, _ = self.latent()
+        first = self.generator if self.discrete else self.latent()[0]
         plan = self.plan(**asked)
         if data is None:
             source = self.unseen(f"Give images: sfumato reconstruct {self.path} DATA")
@@ -262,6 +285,11 @@ class Run:
         here = generator.draw(seeds_of(seed, 1), plan)
         ends = [here, generator.draw(seeds_of(to_seed, 1), plan, Given(label=here.label))]
         slots = sorted({"z", "x_T"} & ends[0].names)
+        if not slots:
+            raise UsageError(
+                f"{self.path} has discrete codes, and there is no path from one to another",
+                remedy="Interpolate a vae, diffusion or diffusevae run.",
+            )
         if between not in (*slots, "all"):
             raise UsageError(
                 f"nothing called '{between}' to interpolate", remedy=f"Here: {', '.join(slots)}, all."
@@ -284,10 +312,13 @@ class Run:
     ) -> Traversals:
         """One latent at a time around a sample's z, the one that carries most first.
 
-        It goes from -reach to +reach standard deviations of its prior; of the codes where it has none.
+        It goes from -reach to +reach standard deviations of its prior; of the codes where it has none. A
+        level of a ladder goes towards another draw of itself, and arrives there at a reach of 2.5.
         """
         _, model = self.latent()
         part = self.unseen("Train again on more images, or with held-out ones: --test.")
+        if isinstance(model, Hvae):
+            return self._levels(model, part, latents, count, reach, seed, self.plan(**asked))
         ranking = ranked(model, batches(part, min(RANKED_BY, len(part)), self.device))
         plan = self.plan(**asked)
         here = self.generator.draw(seeds_of(seed, 1), plan)
@@ -304,6 +335,31 @@ class Run:
             rows[ranking.title(unit)] = self.images(x)
         return Traversals(rows, tuple((u.index, u.carries) for u in ranking.units[:latents]), ranking.word)
 
+    def _levels(
+        self, model: Hvae, part: Dataset, latents: int, count: int, reach: float, seed: int, plan: Plan
+    ) -> Traversals:
+        """The traversal of a ladder."""
+        shown = batches(part, min(LEVELS_BY, len(part)), self.device)
+        nats = [level.kl.value for level in units(model, (batch.x for batch in shown))]
+        order = sorted(range(len(nats)), key=lambda i: -nats[i])[:latents]
+        here, there = self.generator.draw(seeds_of(seed, count), plan), seeds_of(seed, 2)[1:]
+        other = self.generator.draw(there, plan).z
+        assert here.z is not None and other is not None
+        rows, levels = {}, {}
+        for level in order:
+            z = moved(model, here.z[:1], other, level, count, reach)
+            rows[title(model, level, nats[level])] = self._drawn(
+                here, z, plan, [seeds_of(seed, 1)[0]] * count
+            )
+        for level in range(len(nats)):
+            z = model.up_to(here.z, level + 1)
+            levels[title(model, level, nats[level])] = self._drawn(here, z, plan, seeds_of(seed, count))
+        return Traversals(rows, tuple((i, nats[i]) for i in order), "nats", levels)
+
+    def _drawn(self, given: Given, z: Tensor, plan: Plan, seeds: list[int]) -> Images:
+        """Images of codes z, everything else as given."""
+        return self.images(self.generator.sample(len(z), plan, replace(given, z=z), seeds=seeds))
+
     # -------------------------------------------------------------------------------- in words
 
     def summary(self) -> dict[str, Any]:
@@ -319,6 +375,8 @@ class Run:
 
     def next_commands(self) -> list[str]:
         """What to type next."""
+        if isinstance(self.model, NoisyClassifier):
+            return [f"sfumato sample RUN --class NAME --guidance 2 --classifier {self.path}"]
         if not isinstance(self.model, Generator):
             return [f"sfumato evaluate RUN --judge {self.path}"]
         return [f"sfumato sample {self.path} -n 64", f"sfumato evaluate {self.path}"]

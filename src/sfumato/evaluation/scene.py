@@ -6,7 +6,7 @@ carry along. Real images are taken in a fixed random order, so that the first n 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
@@ -34,6 +34,11 @@ from .store import Shelf, remembered
 
 RATE = "share as close to a single training image as the closest 5% of held-out images are"
 NEARNESS = "C_T, a z-value: below -3, samples lie closer to training images than unseen images do"
+Measure = Callable[[Rows, Rows], Estimate]
+DISTANCES: tuple[tuple[str, Measure], ...] = (
+    ("Frechet distance", frechet),
+    ("kernel distance", kernel_distance),
+)
 MOST_BALLS = 10_000  # images on each side of precision and recall, whose cost grows with their square
 
 
@@ -85,17 +90,18 @@ class Scene:
 
     def judged(self, features: Features) -> Finding:
         """Distances to held-out images and coverage of training images in one kind of features."""
-        mine = extract(features, self.samples.split(self.batch))
-        train, held = (
-            self._rows(features, self.train, "train"),
-            self._rows(features, self.held_out, "held-out"),
-        )
-        distances = self._distances(features, mine, train, held)
+        mine, train, held = self._sides(features)
+        distances = self._distances(features, mine, train, held, DISTANCES)
         metrics = ordered([*distances, *self._coverage(features, mine, train, held)])
         notes = [f"{features.name}: {features.tells}", *_cautions(features, min(len(mine), len(held)))]
         if gone := departures(features.names, mine, held) if features.names else []:
             notes.append(f"{features.name}: samples differ from unseen images most in {'; '.join(gone)}.")
         return Finding(tuple(metrics), tuple(notes))
+
+    def distance(self, features: Features) -> Metric:
+        """The Frechet distance to held-out images alone, for whoever compares many sets of samples."""
+        mine, train, held = self._sides(features)
+        return self._distances(features, mine, train, held, DISTANCES[:1])[0]
 
     def copied(self) -> Finding:
         """Whether samples copy training images, pixel by pixel, and the likeliest copies."""
@@ -134,11 +140,27 @@ class Scene:
             metrics.append(_metric("label accuracy", mine.accuracy, protocol, None, lower=False))
         return Finding(tuple(metrics), _absent(mine, real, a.classes), histogram=mine.histogram)
 
-    def _distances(self, features: Features, mine: Rows, train: Rows, held: Rows) -> list[Metric]:
+    def _sides(self, features: Features) -> tuple[Rows, Rows, Rows]:
+        """Features of the samples, of training and of held-out images."""
+        mine = extract(features, self.samples.split(self.batch))
+        return (
+            mine,
+            self._rows(features, self.train, "train"),
+            self._rows(features, self.held_out, "held-out"),
+        )
+
+    def _distances(
+        self,
+        features: Features,
+        mine: Rows,
+        train: Rows,
+        held: Rows,
+        measures: Sequence[tuple[str, Measure]],
+    ) -> list[Metric]:
         protocol = self._protocol(features, "held-out", len(mine), len(held))
         real = train[: len(mine)]
         found = []
-        for name, measure in (("Frechet distance", frechet), ("kernel distance", kernel_distance)):
+        for name, measure in measures:
             here, floor = measure(mine, held), measure(real, held)
             found.append(_metric(name, here, protocol, floor, lower=True))
         return found

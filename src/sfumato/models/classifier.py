@@ -1,11 +1,49 @@
-"""The classifier that judges: class of an image, and the features in which sets of images are compared.
+"""Classifiers: one that judges clean images, and one that guides through noise.
 
-    logits = model(x)  (B, classes)        model.features(x)  (B, D) in (-1, 1)
+    logits = model(x)          (B, classes)        Classifier; model.features(x)  (B, D) in (-1, 1)
+    logits = model(x_t, level) (B, classes)        NoisyClassifier: p(y given x_t)
 
-Trained by the `classifier` recipe on the user's own data, it is a model like any other: its run folder is
-what `evaluate` reads it from. The network, which is all of it, is described in nets/critic.py.
+Both are made by the `classifier` recipe on the user's own data, and are models like any other: a run folder
+is what `evaluate` reads the first from and `sample --classifier` the second. The network, which is all of
+the first, is described in nets/critic.py. The second puts it behind the scaling every denoiser has, so
+that it serves diffusion models of any path and clock:
+
+    logits = net(x_t / (sigma^2 + alpha^2 d^2)^1/2, log(sigma/alpha)/4)        d: deviation of the data
 """
 
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from ..core.shapes import per_sample
+from ..core.stable import sqrt
+from ..diffusion.level import Level
+from ..diffusion.scaling import c_noise
+from ..diffusion.schedule import Schedule
+from ..guidance.classifier import ClassPosterior
 from ..nets.critic import Classifier
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "NoisyClassifier"]
+
+
+@final
+class NoisyClassifier(ClassPosterior):
+    """p(y given x_t) by a network built with noisy=True; the schedule is the one it is trained over."""
+
+    def __init__(self, net: Classifier, schedule: Schedule, data: float = 0.5) -> None:
+        super().__init__()
+        if not net.noisy:
+            raise ValueError("a classifier of noisy images is built with noisy=True")
+        self.net, self.schedule, self.data = net, schedule, data
+
+    @property
+    def classes(self) -> int:
+        """How many classes it knows."""
+        return self.net.classes
+
+    def forward(self, x_t: Tensor, level: Level) -> Tensor:
+        """Logits (B, classes)."""
+        size = 1.0 / sqrt(level.sigma**2 + (self.data * level.alpha) ** 2)
+        return self.net(per_sample(size, x_t) * x_t, c_noise(level, x_t))

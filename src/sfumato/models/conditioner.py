@@ -103,3 +103,33 @@ class ClassLabel(Conditioner):
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Given:
         """Nothing: the class of an image is not for this model to guess."""
         return Given()
+
+
+@final
+class Labelled(Conditioner):
+    """A class beside what another conditioner gives: for guidance to a class that the model is not told.
+
+    The inner conditioner never sees the label; whoever guides takes it out of the condition.
+    """
+
+    def __init__(self, inner: Conditioner, classes: int) -> None:
+        super().__init__()
+        self.inner, self.label = inner, ClassLabel(classes)
+        self.slots = inner.slots | self.label.slots
+
+    def observe(self, batch: Batch, *, noise: Noise) -> Condition:
+        """The inner condition and the labels of the batch."""
+        return self.inner.observe(batch, noise=noise).join(self.label.observe(batch, noise=noise))
+
+    def draw(self, given: Given, plan: Plan, *, streams: Streams) -> Given:
+        """What both draw."""
+        inner = self.inner.draw(replace(given, label=None), plan, streams=streams)
+        return replace(inner, label=self.label.draw(given, plan, streams=streams).label)
+
+    def imagine(self, given: Given) -> Condition:
+        """The inner condition and the labels."""
+        return self.inner.imagine(replace(given, label=None)).join(self.label.imagine(given))
+
+    def encode(self, x: Tensor, *, noise: Noise | None = None) -> Given:
+        """What an image determines of the inner one."""
+        return self.inner.encode(x, noise=noise)

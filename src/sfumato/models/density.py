@@ -9,6 +9,7 @@ A sample is made in two steps, so that its randomness can be held, replaced and 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -22,6 +23,9 @@ from ..core.noise import Noise
 from ..samplers.grids import Grid, Karras
 from ..samplers.heun import Heun
 from ..samplers.solver import Solver
+from .guides import Guide
+
+START = "Give a positive ratio of noise to signal, for instance 1, or leave it out to start from pure noise."
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,12 @@ class Plan:
     solver, grid        how to step, and over which noise levels
     scale               guidance gamma: 0 unconditional, 1 conditional, above 1 guided
     interval            log-SNR range (low, high) outside which guidance is off; None: everywhere
+    guide               what guides; None: the model without its condition (classifier-free)
     temperature         scale of the starting noise x_T
     latent_temperature  scale of the prior's draw of z
     clip                clamp every prediction of x_0 to [-1, 1]
+    start               sigma/alpha at which the reverse process starts, from the condition's first guess
+                        noised to there; None: from pure noise
     """
 
     steps: int = 18
@@ -42,9 +49,11 @@ class Plan:
     grid: Grid = field(default_factory=Karras)
     scale: float = 1.0
     interval: tuple[float, float] | None = None
+    guide: Guide | None = None
     temperature: float = 1.0
     latent_temperature: float = 1.0
     clip: bool = True
+    start: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
@@ -53,6 +62,13 @@ class Plan:
         if self.temperature < 0.0 or self.latent_temperature < 0.0:
             raise UsageError(
                 "a negative temperature", remedy="Temperatures are 0 or more; 1 is the model itself."
+            )
+        if self.start is not None and not self.start > 0.0:
+            raise UsageError(f"sampling from {self.start:g} times as much noise as signal", remedy=START)
+        if not (math.isfinite(self.scale) and self.scale >= 0.0):
+            raise UsageError(
+                f"a guidance scale of {self.scale:g}",
+                remedy="0 is unconditional, 1 conditional, above 1 guided: for example 2.",
             )
         if self.interval is not None and not self.interval[0] < self.interval[1]:
             raise UsageError(

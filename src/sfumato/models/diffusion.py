@@ -3,22 +3,31 @@
     x_T = sigma_T eps,  eps ~ N(0, temperature^2 I)      the named draw is eps
     x_0 = integrate(denoiser, solver, grid, x_T)
 
+Where the condition holds a first guess of x_0 (DiffuseVAE's reconstruction), the process may start later,
+at a level t < 1 of the schedule, from the guess noised to there (Meng et al. 2022, SDEdit):
+
+    x_t = alpha_t guess + sigma_t eps
+
+What the guess has right is not drawn again, and fewer steps are left. In DiffuseVAE's second formulation this
+is the same line: its frame y = x_t - x_hat follows the plain process of x_0.
+
 The denoiser that is integrated is the trained one, wrapped by guidance where the plan's scale is not 1 and
 by clipping of its prediction of x_0 where the plan says so.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
 from ..core.condition import NOTHING, Condition
+from ..core.errors import UsageError
 from ..core.noise import Noise
 from ..diffusion.denoiser import Clipped, Denoiser
-from ..diffusion.schedule import Schedule
+from ..diffusion.schedule import Schedule, Until
 from ..guidance.classifier_free import ClassifierFree
-from ..samplers.solver import integrate
+from ..samplers.solver import Solver, integrate
 from .density import Density, Plan
 
 
@@ -40,13 +49,26 @@ class Diffusion(Density):
         self, start: Tensor, plan: Plan, *, cond: Condition = NOTHING, noise: Noise | None = None
     ) -> Tensor:
         """The clean tensors that the reverse process reaches from a draw."""
-        levels = plan.grid.levels(self.schedule, plan.steps)
-        x = start * levels[0].sigma
-        return integrate(self.wrapped(plan, cond), plan.solver, levels, x, cond=cond, noise=noise)
+        schedule = self.schedule if plan.start is None else Until(self.schedule, plan.start)
+        levels = plan.grid.levels(schedule, plan.steps)
+        x = start * levels[0].sigma if plan.start is None else levels[0].mix(self.guess(cond), start)
+        denoiser, solver = self.wrapped(plan, cond)
+        return integrate(denoiser, solver, levels, x, cond=cond, noise=noise)
 
-    def wrapped(self, plan: Plan, cond: Condition) -> Denoiser:
-        """The denoiser as the plan wants it: guided where there is a condition to be guided by, clipped."""
-        denoiser = self.denoiser
-        if plan.scale != 1.0 and cond:
+    def guess(self, cond: Condition) -> Tensor:
+        """The first guess of x_0 that a condition holds, (B, C, *space); UsageError where it holds none."""
+        if cond.concat is None or cond.concat.shape[1:] != self.shape:
+            raise UsageError(
+                "a start below pure noise needs a first guess, which this model's condition does not hold",
+                remedy="Leave --start out, or use a diffusevae run.",
+            )
+        return cond.concat
+
+    def wrapped(self, plan: Plan, cond: Condition) -> tuple[Denoiser, Solver[Any]]:
+        """Denoiser and solver as the plan wants them: guided and clipped."""
+        denoiser, solver = self.denoiser, plan.solver
+        if plan.guide is not None:
+            denoiser, solver = plan.guide.steer(denoiser, solver, plan.scale, plan.interval)
+        elif plan.scale != 1.0 and cond:
             denoiser = ClassifierFree(denoiser, plan.scale, plan.interval)
-        return Clipped(denoiser) if plan.clip else denoiser
+        return Clipped(denoiser) if plan.clip else denoiser, solver

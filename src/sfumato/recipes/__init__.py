@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..training.stage import Recipe
 from .autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
 from .beta import beta_vae
+from .codes import vq_vae, vq_vae_2
 from .classifier import classifier
 from .diffusion import ddpm, diffusion
 from .hierarchical import hvae
@@ -18,6 +19,7 @@ from .transformer import dit, jit
 _FAMILIES: tuple[Callable[..., Recipe], ...] = (
     *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae),
     *(vae, beta_vae, hvae, ddpm, ncsn, diffusion, dit, jit, diffusevae, classifier),
+    *(vq_vae, vq_vae_2),
 )
 RECIPES: dict[str, Callable[..., Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in _FAMILIES
@@ -41,4 +43,6 @@ __all__ = [
     "parts",
     "sparse_ae",
     "vae",
+    "vq_vae",
+    "vq_vae_2",
 ]

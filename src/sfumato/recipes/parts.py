@@ -12,6 +12,7 @@ from ..diffusion import clocks, paths, scaling, tables, times, weighting
 from ..diffusion.transition import InterpolatedVariance, LargeVariance, SmallVariance
 from ..models import conditioner, likelihood, prior
 from ..models.autoencoder import Autoencoder, tied
+from ..models.autoregressive import Autoregressive, CodesAbove
 from ..models.classifier import Classifier, NoisyClassifier
 from ..models.codec import Pixels
 from ..models.density import Plan
@@ -20,9 +21,14 @@ from ..models.generator import Generator
 from ..models.hvae import Hvae
 from ..models.reconstruction import Reconstruction, Shifted
 from ..models.vae import Vae
+from ..models.vqvae import CodeLevel, VqVae
 from ..nets import plain, shallow, units
 from ..nets.dit import DiT
 from ..nets.ladder import BottomUp, Ladder
+from ..nets.pixelcnn import PixelCnn
+from ..nets.quantize import ScalarQuantizer, VectorQuantizer
+from ..nets.spatial import SpatialDecoder, SpatialEncoder
+from ..nets.transformer import CausalTransformer
 from ..nets.unet import UNet
 from ..objectives import corruption, jacobian, penalties
 from ..objectives.capacity import Capacity
@@ -32,14 +38,18 @@ from ..objectives.cross_entropy import CrossEntropy, NoisyCrossEntropy
 from ..objectives.denoising import Denoising
 from ..objectives.distiller import Teaching
 from ..objectives.elbo import Elbo, ImportanceWeighted
+from ..objectives.likelihood import CodeLikelihood
 from ..objectives.progressive import Matching, Progressive
+from ..objectives.quantized import Quantized
 from ..objectives.reconstruction import ReconstructionLoss
+from ..objectives.shortcut import Shortcut
 from ..samplers import grids
 from ..samplers.ancestral import Ancestral
 from ..samplers.consistency import Consistency
 from ..samplers.ddim import Ddim
 from ..samplers.heun import Heun
 from ..samplers.langevin import AnnealedLangevin, PredictorCorrector
+from ..samplers.leap import Leap
 from ..samplers.multistep import DpmPlusPlus2M
 from ..samplers.sde import EulerMaruyama, SdeDpmPlusPlus2M, SdeHeun
 from ..samplers.unipc import UniPC
@@ -49,7 +59,7 @@ from ..training.stage import Fit, Recipe, Stage
 
 def parts() -> tuple[Callable[..., Any], ...]:
     """All of them, floor by floor."""
-    return (*NETS, *DIFFUSION, *SAMPLERS, *MODELS, *OBJECTIVES, *REBUILDING, *FEW_STEPS, *TRAINING)
+    return (*NETS, *DIFFUSION, *SAMPLERS, *MODELS, *CODES, *OBJECTIVES, *REBUILDING, *FEW_STEPS, *TRAINING)
 
 
 NETS = (
@@ -94,6 +104,10 @@ MODELS = (
     *(Pixels, Vae, prior.StandardNormalPrior, prior.MixturePrior, Plan, Diffusion, Generator),
     *(conditioner.Unconditional, conditioner.ClassLabel, Reconstruction, Shifted),
 )
+CODES = (
+    *(SpatialEncoder, SpatialDecoder, VectorQuantizer, ScalarQuantizer, CodeLevel, VqVae),
+    *(CausalTransformer, PixelCnn, Autoregressive, CodesAbove, Quantized, CodeLikelihood),
+)
 OBJECTIVES = (Capacity, Elbo, ImportanceWeighted, Denoising, CrossEntropy, NoisyCrossEntropy)
 REBUILDING = (
     *(ReconstructionLoss, corruption.Clean, corruption.Masking, corruption.GaussianCorruption),
@@ -101,5 +115,8 @@ REBUILDING = (
     *(penalties.RunningMean, penalties.Contraction, jacobian.OneLayerJacobian, jacobian.ExactJacobian),
     jacobian.JacobianTraceEstimate,
 )
-FEW_STEPS = (Teaching, SelfConsistency, Mixed, Stepped, Doubling, Easing, Continuous, Matching, Progressive)
+FEW_STEPS = (
+    *(Teaching, SelfConsistency, Mixed, Stepped, Doubling, Easing, Continuous, Matching, Progressive),
+    *(Shortcut, Leap),
+)
 TRAINING = (rates.Constant, rates.Cosine, rates.Cooldown, rates.InverseRoot, Stage, Fit, Recipe)

@@ -36,6 +36,11 @@ def run_page(run: RunSummary) -> str:
             metric_tables(run.metrics),
             hint="Each number beside the one that unseen real images reach: the score of a perfect model.",
         ),
+        section(
+            "How many steps it needs",
+            curves(run.tradeoffs),
+            hint="The same seeds by other solvers, grids and numbers of steps.",
+        ),
         section("How training went", curves(run.curves)),
         section("What was trained on what", facts(run.facts)),
         section("Next", steps(run.steps)),

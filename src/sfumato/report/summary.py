@@ -79,7 +79,7 @@ class RunSummary:
     """A run, ready to be shown.
 
     film: the same seeds drawn again and again from step 0 on, in order; pictures: everything else (the
-    nearest training images, reconstructions, raw weights beside EMA).
+    nearest training images, reconstructions, raw weights beside EMA); tradeoffs: quality against steps.
     """
 
     name: str
@@ -89,6 +89,7 @@ class RunSummary:
     pictures: tuple[Picture, ...] = ()
     curves: tuple[Curves, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    tradeoffs: tuple[Curves, ...] = ()
     remarks: tuple[Remark, ...] = ()
     steps: tuple[Step, ...] = ()
     created: str = ""

@@ -33,6 +33,7 @@ TOLERANCE = 0.05
 # reconstructions are judged only where that costs little beside the training itself
 WORTH = 20
 
+EARLY = "early.safetensors"  # a worse version of the model, to be led away from (guidance/auto.py)
 BEST = -1.0  # stands for the average at the best checkpoint
 
 Weights = list[Tensor]  # one flat vector for each phase of the stage
@@ -156,12 +157,22 @@ def miss(
 
 
 def _keep(run: StageRun, progress: Progress, folder: RunDir) -> None:
-    """Store raw weights and averages at the end.
+    """Store raw weights and averages at the end, and one early average, which can guide the model later.
 
     Those along the way stay until the stage's end is saved: a run killed in between must choose again
     among the same candidates.
     """
     raw = {name: view for turn in run.turns for name, view in turn.flat.views(turn.flat.values).items()}
     files = {AVERAGES: pack(run.tensors()[AVERAGES]), "raw.safetensors": pack(raw)}
+    files |= _early(run, progress, folder)
     with suppress(Full):  # the checkpoint that follows is what must succeed
         folder.save_averages(run.stage.name, progress.seen, files)
+
+
+def _early(run: StageRun, progress: Progress, folder: RunDir) -> dict[str, bytes]:
+    """The first length's average as it was at the first position kept (an eighth of the stage)."""
+    for seen, files in folder.load_averages(run.stage.name, most=1).items():
+        if seen < progress.seen and AVERAGES in files:
+            tensors = unpack(files[AVERAGES], run.tensors()[AVERAGES], AVERAGES)
+            return {EARLY: pack({n.removeprefix("0/"): t for n, t in tensors.items() if n.startswith("0/")})}
+    return {}

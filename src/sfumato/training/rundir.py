@@ -6,7 +6,8 @@
     metrics.jsonl   one JSON object a line; cut back to the checkpoint's position on resume
     checkpoints/    sealed folders "<order>-<stage>-<seen>", see storage.py: model, averages,
                     optimizer, state. The last two and the best are kept
-    ema/            sealed folders "<stage>-<seen>": averages of the weights, to choose a length from
+    ema/            sealed folders "<stage>-<seen>": averages of the weights, to choose a length from; of
+                    a stage that is done those at its end, and a single early one to guide by
     samples/        pictures drawn during training
 
 The newest checkpoint is the valid one of highest order as its manifest states it; file times and
@@ -190,10 +191,10 @@ class RunDir:
             self.disk.remove(folder)
         seal(self.disk, folder, files, {"stage": stage, "seen": seen})
 
-    def load_averages(self, stage: str) -> dict[int, dict[str, bytes]]:
-        """{seen: files} of the valid averages of a stage."""
+    def load_averages(self, stage: str, most: int | None = None) -> dict[int, dict[str, bytes]]:
+        """{seen: files} of the valid averages of a stage; of the `most` earliest positions."""
         found = {}
-        for folder in self._averages_of(stage).values():
+        for _, folder in sorted(self._averages_of(stage).items())[:most]:
             try:
                 about, files = unseal(folder)
             except RefusedError:

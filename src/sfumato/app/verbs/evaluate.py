@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Device, Guidance, Json, RunPath, Seed, SolverName, Steps
+from ..options import (
+    ClassifierRun,
+    Device,
+    Eta,
+    GridName,
+    Guidance,
+    GuidanceInterval,
+    GuideRun,
+    Json,
+    RunPath,
+    Seed,
+    SolverName,
+    Start,
+    Steps,
+)
 
 NAME = "evaluate"
 
@@ -24,10 +38,20 @@ def command(
         typer.Option("--judge", help="A classifier run; default: one beside this run on the same data."),
     ] = None,
     test: Annotated[str | None, typer.Option("--test", help="Held-out data; default: the run's own.")] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option("--draws", min=1, help="Draws of the importance-weighted bound, to 5,000; default 16."),
+    ] = None,
     seed: Seed = 0,
     steps: Steps = None,
     solver: SolverName = None,
+    grid: GridName = None,
+    eta: Eta = None,
+    start: Start = None,
     guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
+    classifier: ClassifierRun = None,
+    guide: GuideRun = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -42,10 +66,17 @@ def command(
         count=count,
         judge=judge,
         test=test,
+        draws=draws,
         seed=seed,
         steps=steps,
         solver=solver,
+        grid=grid,
+        eta=eta,
+        start=start,
         guidance=guidance,
+        interval=guidance_interval,
+        classifier=classifier,
+        guide=guide,
         console=console,
     )
     console.answer(result.to_json(), result.lines())

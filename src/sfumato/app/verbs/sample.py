@@ -5,14 +5,20 @@ from __future__ import annotations
 from ..console import Console
 from ..options import (
     Class,
+    ClassifierRun,
     Count,
     Device,
+    Eta,
+    GridName,
     Guidance,
+    GuidanceInterval,
+    GuideRun,
     Json,
     Out,
     RunPath,
     Seed,
     SolverName,
+    Start,
     Steps,
     Temperature,
 )
@@ -26,8 +32,14 @@ def command(
     seed: Seed = 0,
     steps: Steps = None,
     solver: SolverName = None,
+    grid: GridName = None,
+    eta: Eta = None,
+    start: Start = None,
     class_name: Class = None,
     guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
+    classifier: ClassifierRun = None,
+    guide: GuideRun = None,
     temperature: Temperature = None,
     batch: int = 64,
     out: Out = None,
@@ -35,23 +47,21 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Write images, a grid, and a JSON file with seeds and labels. Image k depends on (SEED, k) alone."""
+    from ..names import plan_line
     from ..pictures import write_samples
+    from ..planning import plan_origin
     from ..run import open_run
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    images = opened.sample(
-        count,
-        seed=seed,
-        steps=steps,
-        solver=solver,
-        class_name=class_name,
-        guidance=guidance,
-        temperature=temperature,
-        batch=batch,
-    )
-    plan = opened.describe_plan(steps=steps, solver=solver, guidance=guidance, temperature=temperature)
-    told = {"seed": seed, "class": class_name, "plan": plan}
-    written = write_samples(opened, images, out, told, opened.origin(count, seed=seed, class_name=class_name))
+    asked = {"steps": steps, "solver": solver, "grid": grid, "eta": eta, "start": start}
+    asked |= {"guidance": guidance, "interval": guidance_interval, "temperature": temperature}
+    plan = opened.plan(classifier=classifier, guide=guide, **asked)
+    line = plan_line(opened.generator, plan)
+    console.say(f"Plan: {line}{plan_origin(opened, **asked)}")
+    images = opened.sample(count, seed=seed, class_name=class_name, batch=batch, plan=plan)
+    told = {"seed": seed, "class": class_name, "plan": line}
+    origin = opened.origin(count, seed=seed, class_name=class_name, plan=plan)
+    written = write_samples(opened, images, out, told, origin)
     console.answer(written, [f"{count} images in {written['folder']}, the grid in {written['grid']}"])
     console.next(f"sfumato evaluate {run}", f"sfumato interpolate {run}")

@@ -1,0 +1,163 @@
+"""From the words of the command line to the plan a run is sampled by.
+
+    the recipe's plan  <-  what `sfumato curve` recommends for this run  <-  what the user asks for
+
+A recommendation holds for the weights it was measured with. The optimised grid is made for a run's own
+model, once, and kept beside it (grids.json), so that a seed means the same image afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..core.errors import RefusedError, UsageError
+from ..models.density import Plan
+from ..models.diffusion import Diffusion
+from ..models.generator import evaluating
+from ..models.given import Given, Streams, seeds_of
+from ..samplers.grids import LogSnr
+from ..samplers.optimised import FINE, Optimised, optimise, trajectory
+from ..samplers.solver import Solver
+from ..training.storage import JSON_LIMIT, from_json, read_regular
+from .guiding import check_guidance, guide_of, interval_of
+from .names import OPTIMISED, changed, check_used, grid_of, solver_of, stepped
+
+if TYPE_CHECKING:
+    from .run import Run
+
+GRIDS_FILE = "grids.json"
+STARTS = 16  # trajectories that an optimised grid is made from, fewer of large images
+NUMBERS = 2**17  # of all of them together
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What `curve` found to be enough: words of the command line, and why."""
+
+    solver: str
+    grid: str
+    steps: int
+    seen: int
+    because: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as they stand in run.json."""
+        return dict(vars(self))
+
+    def words(self) -> str:
+        """--solver unipc --grid optimised --steps 8."""
+        return f"--solver {self.solver} --grid {self.grid} --steps {self.steps}"
+
+
+def recommendation(run: Run) -> Recommendation | None:
+    """The recommendation in run.json, if there is one for the weights as they are."""
+    found = run.about.get("recommended")
+    if found is None:
+        return None
+    try:
+        made = Recommendation(**found)
+        solver_of(made.solver)
+        if made.grid != OPTIMISED:
+            grid_of(made.grid)
+    except (TypeError, UsageError) as error:
+        raise RefusedError(
+            f"the recommended plan in run.json is none: {error}",
+            where=run.path,
+            remedy=f"Measure again: sfumato curve {run.path}",
+        ) from None
+    return made if made.seen == run.weights.seen else None
+
+
+def plan_origin(run: Run, **asked: Any) -> str:
+    """Whose plan it is, in words that follow it: nothing for the recipe's own, or the user's."""
+    advice = recommendation(run) if stepped(run.generator) else None
+    if advice is None or any(asked.get(word) is not None for word in ("steps", "solver", "grid")):
+        return ""
+    return f" (recommended by `sfumato curve`: {advice.because})"
+
+
+def plan_of(
+    run: Run,
+    *,
+    steps: int | None = None,
+    solver: str | None = None,
+    grid: str | None = None,
+    guidance: float | None = None,
+    interval: str | None = None,
+    classifier: Path | str | None = None,
+    guide: Path | str | None = None,
+    start: float | None = None,
+    **asked: Any,
+) -> Plan:
+    """The plan for what was asked (and eta, temperature); UsageError for what would change nothing."""
+    generator = run.generator
+    words = {"steps": steps, "solver": solver, "grid": grid, "guidance": guidance, "interval": interval}
+    check_used(generator, start=start, eta=asked.get("eta"), **words)
+    between, by = interval_of(interval), guide_of(run, classifier, guide)
+    if stepped(generator) and (advice := recommendation(run)) is not None:
+        steps, solver, grid = steps or advice.steps, solver or advice.solver, grid or advice.grid
+    known = None if grid in (None, OPTIMISED) else grid_of(str(grid))
+    plan = changed(
+        generator.plan,
+        steps=steps,
+        solver=solver,
+        grid=known,
+        guidance=guidance,
+        interval=between,
+        guide=by,
+        start=start,
+        **asked,
+    )
+    check_guidance(run, plan, guidance=guidance, interval=between)
+    if grid != OPTIMISED:
+        return plan
+    if start is not None:
+        raise UsageError(
+            "the optimised grid begins at pure noise, --start does not",
+            remedy="Give another grid with it, for example --grid log-snr.",
+        )
+    return replace(plan, grid=optimised_grid(run, plan.solver))
+
+
+def optimised_grid(run: Run, solver: Solver[Any]) -> Optimised:
+    """The grid made for a run's model and solvers of this order; made now if it never was."""
+    order, path = str(min(solver.order, 2)), run.path / GRIDS_FILE
+    kept: Any = {}
+    if path.exists():
+        kept = from_json(read_regular(path, JSON_LIMIT), path)
+    if not isinstance(kept, dict) or kept.get("seen") != run.weights.seen:
+        kept = make_grids(run)
+        run.folder.disk.replace(path, json.dumps(kept).encode())
+    try:
+        return Optimised({int(n): row for n, row in kept[order].items()})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RefusedError(
+            f"no table of grids: {error}", where=path, remedy="Remove the file: it is made again."
+        ) from None
+
+
+def make_grids(run: Run) -> dict[str, Any]:
+    """Tables of optimised grids for solvers of order 1 and 2, from fine trajectories of a run's model."""
+    generator = run.generator
+    density = generator.density
+    if not isinstance(density, Diffusion):
+        raise UsageError("an optimised grid is made for diffusion models", where=run.path)
+    size = torch.Size(density.shape).numel()
+    count = max(2, min(STARTS, NUMBERS // size))
+    plan = replace(generator.plan, start=None)
+    with torch.inference_mode(), evaluating(generator):
+        given = generator.drawn(Given(), plan, Streams(seeds_of(0, count), density.device))
+        cond = generator.conditioner.imagine(given)
+        levels = LogSnr().levels(density.schedule, FINE)
+        assert given.x_T is not None
+        denoiser, _ = density.wrapped(replace(plan, scale=1.0), cond)
+        path = trajectory(denoiser, levels, given.x_T * levels[0].sigma, cond=cond)
+    tables = {str(order): optimise(path, order=order) for order in (1, 2)}
+    return {"seen": run.weights.seen} | {
+        order: {str(n): row for n, row in table.items()} for order, table in tables.items()
+    }
