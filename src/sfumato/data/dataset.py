@@ -105,12 +105,15 @@ class Dataset:
         stored = np.ascontiguousarray(channels_first(stored_kind(np.asarray(array), source), layout))
         for what, column in (("labels", labels), ("factors", factors)):
             if column is not None and len(column) != len(stored):
-                raise DataError(f"{len(column)} {what} for {len(stored)} examples", where=source)
+                raise DataError(
+                    f"{len(column)} {what} for {len(stored)} examples",
+                    where=source,
+                    remedy=f"Give one row of {what} for each example, in the same order.",
+                )
         ids, names = (None, ()) if labels is None else number_labels(labels)
         values = None
         if factors is not None:
-            values = np.asarray(factors, dtype=np.float32).reshape(len(stored), -1)
-            factor_names = factor_names or [f"factor {i}" for i in range(values.shape[1])]
+            values, factor_names = _factors(factors, factor_names, source)
         shape = " x ".join(map(str, stored.shape[2:])) or "points"
         known = {
             "classes": names,
@@ -244,6 +247,20 @@ class Dataset:
         chosen = np.zeros(n, dtype=bool)
         chosen[order[:wanted]] = True
         return Split(self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen)))
+
+
+def _factors(
+    given: NDArray[Any], names: Sequence[str], source: str
+) -> tuple[NDArray[np.float32], Sequence[str]]:
+    """Known factors as (N, F) finite numbers, and a name for each; DataError where they are none."""
+    if given.dtype.kind not in "buif":
+        raise DataError(f"factors are numbers, not {given.dtype}", where=source)
+    values = np.asarray(given, dtype=np.float32).reshape(len(given), -1)
+    if not np.isfinite(values).all():
+        raise DataError("the factors hold NaN or infinity", where=source, remedy="Leave those examples out.")
+    if names and len(names) != values.shape[1]:
+        raise DataError(f"{len(names)} names for {values.shape[1]} factors", where=source)
+    return values, names or [f"factor {i}" for i in range(values.shape[1])]
 
 
 def _held_out_count(n: int, held_out: float | int | None) -> int:

@@ -5,8 +5,9 @@
 
 with local means m, variances s^2 and covariance s_xy under a Gaussian window of standard deviation 1.5
 (11 x 11, cut down to the picture where that is smaller), c_1 = (0.01 R)^2, c_2 = (0.03 R)^2 and R = 2, the
-range of model values. Only positions whose window lies inside count; channels are averaged (Wang et al. 2004,
-eq. 13, and the settings of their section III.C). Signals and volumes use windows of their own dimension.
+range of model values, which are raised to 0 ... 2 for it. Only positions whose window lies inside count;
+channels are averaged (Wang et al. 2004, eq. 13, and the settings of their section III.C). Signals and
+volumes use windows of their own dimension.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     dims = x.ndim - 2
     if dims not in _CONV or x.shape != y.shape:
         raise ValueError(f"no structural similarity of {tuple(x.shape)} and {tuple(y.shape)}")
-    x, y = x.double(), y.double()
+    x, y = x.double() + 1.0, y.double() + 1.0  # the measure is of light, which is not negative
     parts = torch.cat([x, y, x * x, y * y, x * y], 1)
     m_x, m_y, xx, yy, xy = _windowed(parts).chunk(5, 1)
     c_1, c_2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2

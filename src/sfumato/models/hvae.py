@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..core.noise import Noise
 from ..distributions.base import Distribution
 from ..distributions.gaussian import Gaussian
+from ..nets.ladder import Ladder
 from .codec import Codec
 from .likelihood import Likelihood
 from .trace import Latent, LatentVariableModel, Trace
@@ -37,10 +38,10 @@ from .trace import Latent, LatentVariableModel, Trace
 class Hvae(LatentVariableModel, Codec):
     """encoder: x -> features; decoder: a Ladder, or anything with its `shapes`, `forward` and `residual`."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood) -> None:
+    def __init__(self, encoder: nn.Module, decoder: Ladder, likelihood: Likelihood) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.shapes: tuple[tuple[int, ...], ...] = tuple(decoder.shapes)  # type: ignore[arg-type]
+        self.shapes = tuple(decoder.shapes)
         self.sizes = [math.prod(shape) for shape in self.shapes]
         self.size = sum(self.sizes)
 

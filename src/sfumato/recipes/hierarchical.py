@@ -10,13 +10,12 @@ from ..core.lazy import lazy
 from ..data.facts import Facts
 from ..models.generator import Generator
 from ..models.hvae import Hvae
-from ..models.likelihood import GaussianLikelihood, LogisticMixtureLikelihood
 from ..models.prior import StandardNormalPrior
 from ..nets.ladder import BottomUp, Ladder, latents, scales_of
 from ..objectives.elbo import Elbo
 from ..training.rates import Cosine
 from ..training.stage import Recipe, Stage
-from .sizes import PATCH_FROM
+from .sizes import PATCH_FROM, likelihood_of, mixture_of
 
 LEVELS = 12
 EPOCHS = 100.0
@@ -75,11 +74,9 @@ def ladder(facts: Facts, *, levels: int, latent: int, width: int, components: in
     """The postponed generator: a ladder as codec, and the standard normal its own priors amount to."""
     wide = width or (48 if facts.space else 64)
     shape = (facts.channels, facts.space)
-    if facts.levels is None:
-        outputs, likelihood = facts.channels, lazy(GaussianLikelihood)()
-    else:
-        outputs = LogisticMixtureLikelihood(facts.levels, facts.channels, components).outputs
-        likelihood = lazy(LogisticMixtureLikelihood)(facts.levels, facts.channels, components)
+    outputs, likelihood = (
+        (facts.channels, likelihood_of(facts)) if facts.levels is None else mixture_of(facts, components)
+    )
     down = lazy(Ladder)(outputs, facts.space, levels=levels, latent=latent, width=wide, patch=patch)
     return lazy(Generator)(
         codec=lazy(Hvae)(lazy(BottomUp)(*shape, width=wide, patch=patch), down, likelihood),

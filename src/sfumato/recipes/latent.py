@@ -6,6 +6,8 @@ diffusevae   Generator(pixels, diffusion, Reconstruction(vae generator))        
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..core.errors import UsageError
 from ..core.lazy import lazy
 from ..data.facts import Facts
@@ -20,7 +22,7 @@ from ..objectives.objective import Objective
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
 from .diffusion import class_count, labels, modern_density, modern_objective, modern_plan
-from .sizes import backbone, encoder_and_decoder, latent_size, likelihood_of
+from .sizes import backbone, encoder_and_decoder, latent_size, likelihood_of, mixture_of
 
 SHARE = 0.2  # of the budget of DiffuseVAE for its VAE
 # most passes of a VAE over its images; on digits the held-out ELBO was best between 38 and 76 passes
@@ -36,6 +38,7 @@ def vae(
     warmup: int = 0,
     free_bits: float = 0.0,
     components: int = 16,
+    mixture: int = 0,
     conditional: bool = False,
     batch: int = 128,
 ) -> Recipe:
@@ -50,13 +53,14 @@ def vae(
     warmup       examples over which beta rises from 0
     free_bits    nats of KL per unit below which nothing is gained
     components   largest number of components of the prior on z; 1 is a single Gaussian
+    mixture      logistics in each pixel's likelihood, all read from the decoder; 0: one learned scale
     conditional  a prior for each class, so that a class can be asked for
     batch        images in a training step
     """
     classes = class_count(facts, conditional)
     latent = latent or latent_size(facts)
     return lazy(Recipe)(
-        model=vae_generator(facts, latent, width, components, classes),
+        model=vae_generator(facts, latent, width, components, classes, mixture=mixture),
         stages=(
             vae_stage(lazy(Elbo)(beta, warmup, free_bits), on="codec", share=1.0, batch=batch),
             lazy(Fit)(name="prior", on="density", through="codec"),
@@ -134,9 +138,14 @@ def vae_generator(
     components: int,
     classes: int,
     likelihood: Likelihood | None = None,
+    mixture: int = 0,
 ) -> Generator:
-    """The postponed VAE with its prior; likelihood None: the one that fits the data."""
+    """The postponed VAE with its prior; likelihood None: the one that fits the data, or with `mixture` a
+    mixture of so many logistics per pixel."""
     encoder, decoder = encoder_and_decoder(facts, latent=latent, width=width)
+    if mixture:
+        outputs, likelihood = mixture_of(facts, mixture)
+        _, decoder = encoder_and_decoder(replace(facts, channels=outputs), latent=latent, width=width)
     return lazy(Generator)(
         codec=lazy(Vae)(encoder, decoder, likelihood or likelihood_of(facts), latent),
         density=lazy(MixturePrior)(latent, components if not classes else max(1, components // 4), classes),

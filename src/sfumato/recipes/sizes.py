@@ -15,9 +15,15 @@ import math
 
 from torch import nn
 
+from ..core.errors import UsageError
 from ..core.lazy import lazy
 from ..data.facts import Facts
-from ..models.likelihood import DiscretizedGaussianLikelihood, GaussianLikelihood, Likelihood
+from ..models.likelihood import (
+    DiscretizedGaussianLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    LogisticMixtureLikelihood,
+)
 from ..nets.dit import DiT
 from ..nets.plain import ConvDecoder, ConvEncoder, MlpDecoder, MlpEncoder, MlpNet
 from ..nets.unet import UNet
@@ -124,6 +130,18 @@ def likelihood_of(facts: Facts) -> Likelihood:
     if facts.levels is None:
         return lazy(GaussianLikelihood)()
     return lazy(DiscretizedGaussianLikelihood)(levels=facts.levels)
+
+
+def mixture_of(facts: Facts, components: int) -> tuple[int, Likelihood]:
+    """Decoder channels of a mixture of logistics per pixel, and the postponed likelihood that reads them."""
+    if facts.levels is None:
+        raise UsageError(
+            "a mixture of discretised logistics is for integers, and these data are floats",
+            where=facts.source or None,
+            remedy="Leave it out: floats have a Gaussian of learned scale.",
+        )
+    outputs = LogisticMixtureLikelihood(facts.levels, facts.channels, components).outputs
+    return outputs, lazy(LogisticMixtureLikelihood)(facts.levels, facts.channels, components)
 
 
 def spread(facts: Facts) -> float:

@@ -1,0 +1,60 @@
+"""KL and activity of units against a model in which both are known."""
+
+import math
+
+import pytest
+import torch
+
+from sfumato.distributions.gaussian import Gaussian, StandardNormal
+from sfumato.evaluation.units import standardised, units
+from sfumato.models.trace import Latent, LatentVariableModel, Trace
+
+
+class Known(LatentVariableModel):
+    """Two latents: the first answers to the mean of x in one unit; the second follows its prior."""
+
+    def trace(self, x, *, noise):
+        mean = torch.cat([2.0 * x.flatten(1).mean(1, keepdim=True), torch.full((len(x), 1), 0.7)], 1)
+        q = Gaussian(mean, torch.zeros_like(mean))
+        z = q.sample(noise)
+        prior = Gaussian(z.sum(1, keepdim=True), torch.tensor(math.log(0.3)))
+        second = prior.sample(noise)
+        latents = (Latent(z, q, StandardNormal(z)), Latent(second, prior, prior))
+        return Trace(Gaussian(x, torch.tensor(0.0)), x, latents)
+
+    def sample(self, count, *, noise, temperature=1.0):
+        raise NotImplementedError
+
+
+X = torch.randn(500, 1, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_kl_is_the_closed_form_and_only_what_answers_to_the_data_is_active():
+    first, second = units(Known(), X.split(64))
+    assert first.shape == (2,) and second.shape == (1,)
+    means = 2.0 * X.flatten(1).mean(1)
+    assert first.per_unit == pytest.approx((0.5 * means.square().mean().item(), 0.5 * 0.7**2), abs=1e-5)
+    assert first.kl.value == pytest.approx(sum(first.per_unit), abs=1e-9)
+    assert first.active == 1  # the second unit of the first latent is away from its prior, and deaf
+    assert second.active == 0 and second.kl.value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_spread_is_the_standard_error_over_images_and_batches_do_not_matter():
+    a, b = units(Known(), [X])[0], units(Known(), X.split(7))[0]
+    assert a.kl.value == pytest.approx(b.kl.value, rel=1e-9)
+    each = 0.5 * (2.0 * X.flatten(1).mean(1)) ** 2
+    assert a.kl.spread == pytest.approx(float(each.std() / math.sqrt(500)), rel=0.01)
+
+
+def test_means_are_told_in_standard_deviations_of_the_prior():
+    mean, prior = torch.full((2, 3), 1.5), Gaussian(torch.full((2, 3), 0.5), torch.tensor(math.log(0.25)))
+    latent = Latent(mean, Gaussian(mean, torch.zeros(())), prior)
+    torch.testing.assert_close(standardised(latent), torch.full((2, 3), 4.0))
+
+
+def test_a_model_without_latents_has_no_units():
+    class Plain(Known):
+        def trace(self, x, *, noise):
+            return Trace(Gaussian(x, torch.tensor(0.0)), x)
+
+    assert units(Plain(), [X]) == ()
