@@ -14,6 +14,11 @@ chooses a variance for x_s given x_t (on the VP path beta~ and beta of the step 
     interpolated  small^(1-f) large^f, learned f       (Nichol & Dhariwal 2021, eq. 15)
     matched       small + (alpha_s fresh)^2 var        exact second moment, where var[x_0 | x_t] is known
                                                        (Bao et al. 2022, eq. 12)
+
+Where s is clean, small is 0, and the step is a decoder: its Gaussian, integrated over grey levels, needs
+a width. Of the posterior of x_0 the widest possible variance is 1/SNR_t (any x_0 equally likely before),
+and the smallest is taken to be half of that, where DDPM's tables arrive by repeating the beta~ of the
+second step (beta~_2 = beta_2 / 2 for equal betas).
 """
 
 from __future__ import annotations
@@ -67,6 +72,10 @@ class ReverseVariance(ABC):
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """A float, (B,), or (B, C, *space) where the denoiser gives one value per element."""
 
+    @abstractmethod
+    def decoder(self, t: Level, posterior: Posterior) -> Scalar:
+        """The variance of x_0 itself given x_t, of the same kinds, never zero."""
+
 
 class SmallVariance(ReverseVariance):
     """The variance of q(x_s | x_t, x_0), DDPM's beta~: a lower bound of the true one."""
@@ -74,6 +83,10 @@ class SmallVariance(ReverseVariance):
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """sigma_s^2 fresh."""
         return s.sigma**2 * fresh(t, s)
+
+    def decoder(self, t: Level, posterior: Posterior) -> Scalar:
+        """1/(2 SNR)."""
+        return 0.5 * exp(-t.log_snr)
 
 
 class LargeVariance(ReverseVariance):
@@ -83,22 +96,29 @@ class LargeVariance(ReverseVariance):
         """sigma_t^2 fresh."""
         return t.sigma**2 * fresh(t, s)
 
+    def decoder(self, t: Level, posterior: Posterior) -> Scalar:
+        """1/SNR."""
+        return exp(-t.log_snr)
+
 
 class InterpolatedVariance(ReverseVariance):
     """Learned: between small and large on a log scale by the posterior's fraction f (B, C, *space)."""
 
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """exp((1 - f) log small + f log large) = small e^(f log(large/small)); 0 where s is clean."""
-        if posterior.fraction is None:
-            raise ValueError("an interpolated variance needs a network with twice the output channels")
+        f = _fraction(posterior)
         small = s.sigma**2 * fresh(t, s)
         ratio = 2.0 * (log(t.sigma) - log(s.sigma))
         if isinstance(ratio, Tensor):
             ratio = torch.where(torch.isfinite(ratio), ratio, 0.0)
         elif small == 0:
             return 0.0
-        f = posterior.fraction
         return per_sample(small, f) * torch.exp(per_sample(ratio, f) * f)
+
+    def decoder(self, t: Level, posterior: Posterior) -> Scalar:
+        """2^(f - 1)/SNR."""
+        f = _fraction(posterior)
+        return per_sample(exp(-t.log_snr), f) * torch.exp2(f - 1.0)
 
 
 class MatchedVariance(ReverseVariance):
@@ -106,8 +126,21 @@ class MatchedVariance(ReverseVariance):
 
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """small + (alpha_s fresh)^2 var."""
-        if posterior.var is None:
-            raise ValueError("a matched variance needs a denoiser that knows the variance of x_0")
-        q = transition(t, s)
-        mean = posterior.mean
-        return per_sample(q.var, mean) + per_sample(q.from_clean**2, mean) * posterior.var
+        q, var = transition(t, s), _known(posterior)
+        return per_sample(q.var, var) + per_sample(q.from_clean**2, var) * var
+
+    def decoder(self, t: Level, posterior: Posterior) -> Scalar:
+        """var."""
+        return _known(posterior)
+
+
+def _fraction(posterior: Posterior) -> Tensor:
+    if posterior.fraction is None:
+        raise ValueError("an interpolated variance needs a network with twice the output channels")
+    return posterior.fraction
+
+
+def _known(posterior: Posterior) -> Tensor:
+    if posterior.var is None:
+        raise ValueError("a matched variance needs a denoiser that knows the variance of x_0")
+    return posterior.var
