@@ -30,6 +30,8 @@ def command(
 ) -> None:
     """Counts, sizes, ranges, duplicates, bad files by name, memory and time; and data-preview.png."""
     from ..doctor import doctor, machine
+    from ..estimate import forecast
+    from ..train import FEWEST
 
     console = Console(as_json)
     if data is None:
@@ -39,5 +41,9 @@ def command(
     options = {"size": size, "fit": fit, "alpha": alpha, "channels": channels, "layout": layout}
     options |= {"labels": labels}
     report = doctor(data, options=options, preview=preview or Path("data-preview.png"))
-    console.answer(report.to_json(), report.lines())
+    needs = forecast(data, options) if report.count >= FEWEST else []
+    console.answer(
+        report.to_json() | {"estimates": [one.to_json() for one in needs]},
+        [*report.lines(), *(one.line() for one in needs)],
+    )
     console.next(f"sfumato train diffusevae {data}")
