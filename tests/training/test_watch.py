@@ -49,6 +49,9 @@ def test_held_out_curves():
     assert "No visible gain" in watch.held_out(curve(5, 1.0, 1.0, 1.0, 1.0, 1.0), 1000)[0]
     assert "does not change" in watch.held_out(curve(1, 1, 1, 1), 1000)[0]
     assert watch.held_out(curve(5, 4), 1000) == []
+    assert watch.held_out(curve(5, 3, 2, 2.5, 3, 3.2), 100_000) == []  # the stage has hardly begun
+    assert "best state is kept" in watch.held_out(curve(5, 3, 2, 2.5, 3, 3.2), 1000)[0]
+    assert "goes on" in watch.held_out(curve(5, 3, 2, 2.5, 3, 3.2), 1000, decides=False)[0]
 
 
 def test_a_poor_first_stage_is_told():

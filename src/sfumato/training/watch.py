@@ -67,6 +67,16 @@ def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
     return [*(empty_levels(levels, done) if levels else collapse(units)), *exploding(units)]
 
 
+def dead_codes(used: Sequence[float]) -> list[str]:
+    """Collapse of a codebook: the share of each level's codes chosen in the last epoch, coarsest first."""
+    return [
+        f"Only {share:.0%} of the codes of level {number} of {len(used)} were used over the last epoch (dead "
+        "codes). Try fewer codes or dimensions (--set codes=... dim=...), or scalar=true: it has no codebook."
+        for number, share in enumerate(used, 1)
+        if share < 0.5
+    ]
+
+
 def ema_memory(share: float, lag: float) -> list[str]:
     """An average that still remembers the beginning: the share of it that stems from weights of the
     first fifth of training, and |EMA - raw| / |raw|."""
@@ -107,12 +117,13 @@ def constant(sample_stds: Sequence[float], between: float) -> list[str]:
     return []
 
 
-def held_out(curve: Sequence[Sequence[float]], target: int) -> list[str]:
+def held_out(curve: Sequence[Sequence[float]], target: int, decides: bool = True) -> list[str]:
     """What a curve of [seen, held-out loss] says: no gain for a fifth of the stage, or a rise.
 
-    A rise is told when the last two values exceed the least by more than 2 % of the curve's range.
+    A rise is told when the last two values exceed the least by more than 2 % of the curve's range; nothing
+    is told of the first quarter of a stage, where losses still move. decides: Judge.decides.
     """
-    if len(curve) < 4:
+    if len(curve) < 4 or curve[-1][0] < target / 4:
         return []
     losses = [loss for _, loss in curve]
     least = min(losses)
@@ -123,7 +134,13 @@ def held_out(curve: Sequence[Sequence[float]], target: int) -> list[str]:
     if min(losses[-2:]) > least + 0.02 * reach:
         return [
             f"The loss on held-out examples was least at {at:,.0f} examples and rises: the model begins to "
-            "memorise. More data, a smaller model or a shorter training would help; the best state is kept."
+            "memorise. More data, a smaller model, dropout or a shorter training would help; "
+            + (
+                "the best state is kept."
+                if decides
+                else "samples often still get better for a while, so the training goes on: sfumato evaluate "
+                "tells how many of them are copies."
+            )
         ]
     recent = [loss for seen, loss in curve if seen >= curve[-1][0] - 0.2 * target]
     before = [loss for seen, loss in curve if seen < curve[-1][0] - 0.2 * target]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from ..core.errors import StorageError
+from ..objectives.objective import Judge
 from . import watch
 from .ema import early_share
 from .events import HeldOut, Note, Reporter, Stepped
@@ -174,7 +175,9 @@ class Watcher:
             progress.held_out.append([progress.seen, loss])
         self._record("held_out", progress.seen, values, {})
         self.reporter.report(HeldOut(progress.stage_name, progress.seen, values, best))
-        for text in watch.held_out(progress.held_out, progress.target):
+        judge = run.stage.objective
+        decides = not isinstance(judge, Judge) or judge.decides
+        for text in watch.held_out(progress.held_out, progress.target, decides):
             self._note(text)
         self.clock.pause()
         return best and progress.seen > 0
