@@ -3,7 +3,7 @@ VENV := .venv
 PY   := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs claims bench bench-gpu clean
 
 demo: $(READY)
 	$(VENV)/bin/sfumato demo
@@ -19,8 +19,14 @@ lint: $(READY)
 docs: $(READY)
 	$(PY) scripts/equations.py
 
+claims: $(READY)
+	$(PY) -m claims
+
 bench: $(READY)
-	$$(bash benchmarks/peers.sh | tail -n 1) -m benchmarks
+	$(PY) -m benchmarks --peer "$$(bash benchmarks/peers.sh | tail -n 1)"
+
+bench-gpu:
+	python3 -m benchmarks --gpu
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

@@ -15,9 +15,10 @@ if [ ! -e "$folder/.ready" ]; then
     python3 -m venv "$folder"
     pins=$folder/pins.txt
     torch=$("${SFUMATO_PYTHON:-$here/../.venv/bin/python}" -c 'import torch; print(torch.__version__)' 2>/dev/null || echo 2.13.0)
-    printf '%s\n' "torch==$torch" azula==0.11.1 diffusers==0.42.1 denoising-diffusion-pytorch==2.3.4 >"$pins"
+    printf '%s\n' "torch==$torch" azula==0.11.1 diffusers==0.42.1 denoising-diffusion-pytorch==2.3.4 \
+        pythae==0.1.2 vector-quantize-pytorch==1.32.0 >"$pins"
     "$python" -m pip install -q -c "$pins" "torch==$torch" numpy setuptools
-    "$python" -m pip install -q -c "$pins" azula diffusers denoising-diffusion-pytorch
+    "$python" -m pip install -q -c "$pins" azula diffusers denoising-diffusion-pytorch pythae vector-quantize-pytorch
     "$python" -m pip uninstall -q -y torchvision
     touch "$folder/.ready"
 fi

@@ -4,6 +4,7 @@
                                               [--sizes small medium digits patches]
                                               [--peers azula diffusers lucidrains] [--compile]
                                               [--clock wall|processor] [--json FILE]
+    python benchmarks/step.py --device cuda         # the same on a GPU: under ten minutes
 
 One step: noise the batch, forward, squared error, backward, AdamW. Everything runs in one process and
 alternates, one step each per round, so that the machine's drift meets all alike; the figure is the
@@ -14,7 +15,9 @@ batch 32, channels last, in the same rounds.
 Size `patches` compares transformers: 6 blocks of 192 features, heads of 32, on patches of 4 x 4 (64
 tokens), adaLN-Zero, with our U-Net `small` beside them; the other sizes compare U-Nets.
 
-Peers run as their examples do (float32, default AdamW), with bfloat16 autocast, and with channels
+On a GPU the batches are eight times as large, so that it has something to do, matrix products may use
+TF32 in the float32 ways, our "fused" way compiles one class of block, and every time ends with the device
+in step. Peers run as their examples do (float32, default AdamW), with bfloat16 autocast, and with channels
 last on top; --compile adds torch.compile of all that. Ours runs plain and as compute.py prepares it.
 On a machine with other work use --threads 1 --clock processor: the processor time of one thread does
 not count the time others held the core (though they still share caches and memory). Peers that are
@@ -49,6 +52,7 @@ SHAPES = {
     "patches": (32, 3, 32, 32),
 }
 WIDTH, DEPTH, HEAD, PATCH = 192, 6, 32, 4  # of the transformers
+LARGER = 8  # batches on a GPU
 BF16, FP32 = torch.bfloat16, torch.float32
 LAST, FIRST = torch.channels_last, torch.contiguous_format
 
@@ -143,15 +147,20 @@ def sfumato(size, **options):
     return UNet(SHAPES[size][1], 2, **{**settings, **options})
 
 
+def batch_of(size, device):
+    """Images in a step."""
+    return SHAPES[size][0] * (LARGER if device == "cuda" else 1)
+
+
 class Case:
     """One network in one way of computing: a step, its times and its FLOPs."""
 
-    def __init__(self, name, way, size, make, dtype, layout, *, fused=False, compiled=False):
-        self.name, self.way, self.times = name, way, []
+    def __init__(self, name, way, size, make, dtype, layout, device, *, fused=False, compiled=False):
+        self.name, self.way, self.times, self.device = name, way, [], device
         torch.manual_seed(0)
-        net = make(size).train()
-        self.x = torch.randn(SHAPES[size])
-        t = torch.rand(len(self.x))
+        net = make(size).train().to(device)
+        self.x = torch.randn(batch_of(size, device), *SHAPES[size][1:], device=device)
+        t = torch.rand(len(self.x), device=device)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(self.x, t)
         self.gflop = counter.get_total_flops() / len(self.x) / 1e9
@@ -166,10 +175,10 @@ class Case:
         self.net = torch.compile(net, dynamic=False) if compiled else net
 
     def step(self):
-        t = torch.rand(len(self.x))
+        t = torch.rand(len(self.x), device=self.device)
         alpha, sigma = torch.cos(t)[:, None, None, None], torch.sin(t)[:, None, None, None]
         eps = torch.randn_like(self.x)
-        with torch.autocast("cpu", dtype=BF16, enabled=self.dtype == BF16):
+        with torch.autocast(self.device, dtype=BF16, enabled=self.dtype == BF16):
             out = self.net(alpha * self.x + sigma * eps, t)
         (out.float() - eps).square().mean().backward()
         self.optimizer.step()
@@ -188,10 +197,12 @@ class Case:
 class Ceiling:
     """Forward and backward of one convolution: what the machine gives at best."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype, device):
         self.name, self.way, self.times = "conv 3x3, 128 channels", "bf16" if dtype == BF16 else "fp32", []
-        self.conv = nn.Conv2d(128, 128, 3, padding=1).to(dtype).to(memory_format=LAST)
-        self.x = torch.randn(32, 128, 32, 32, dtype=dtype).to(memory_format=LAST).requires_grad_()
+        self.conv = nn.Conv2d(128, 128, 3, padding=1).to(device, dtype).to(memory_format=LAST)
+        self.batch = batch_of("small", device)
+        self.x = torch.randn(self.batch, 128, 32, 32, dtype=dtype, device=device)
+        self.x = self.x.to(memory_format=LAST).requires_grad_()
         self.gradient = torch.randn_like(self.x)
 
     def step(self):
@@ -199,50 +210,60 @@ class Ceiling:
         self.conv(self.x).backward(self.gradient)
 
     def row(self):
-        rate = 3 * 2 * 32 * 32 * 32 * 128 * 128 * 9 / min(self.times) / 1e9
+        rate = 3 * 2 * self.batch * 32 * 32 * 128 * 128 * 9 / min(self.times) / 1e9
         ms = round(min(self.times) * 1e3, 2)
         return {"net": self.name, "way": self.way, "ms": ms, "GFLOP_per_s": round(rate, 1)}
 
 
-def cases(size, nets, compile_too):
-    found = [Ceiling(FP32), Ceiling(BF16)]
+def cases(size, nets, compile_too, device):
+    found = [Ceiling(FP32, device), Ceiling(BF16, device)]
     ways = [("fp32", FP32, FIRST), ("bf16", BF16, FIRST), ("bf16, channels last", BF16, LAST)]
     for name in nets:
         make = PEERS[name]
         try:
-            found += [Case(name, way, size, make, dtype, layout) for way, dtype, layout in ways]
+            found += [Case(name, way, size, make, dtype, layout, device) for way, dtype, layout in ways]
             if compile_too and name != "lucidrains":
                 found.append(
-                    Case(name, "bf16, channels last, compiled", size, make, BF16, LAST, compiled=True)
+                    Case(name, "bf16, channels last, compiled", size, make, BF16, LAST, device, compiled=True)
                 )
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
-    return found + ours(size, ways)
+    return found + ours(size, ways, device)
 
 
-def ours(size, ways):
+def ours(size, ways, device):
     if size == "patches":
-        rows = [Case("sfumato DiT", way, size, sfumato, dtype, FIRST) for way, dtype, _ in ways[:2]]
+        rows = [Case("sfumato DiT", way, size, sfumato, dtype, FIRST, device) for way, dtype, _ in ways[:2]]
         way = "bf16, channels last, fused"
-        return [*rows, Case("sfumato U-Net", way, size, lambda _: sfumato("small"), BF16, LAST, fused=True)]
+        unet = Case("sfumato U-Net", way, size, lambda _: sfumato("small"), BF16, LAST, device, fused=True)
+        return [*rows, unet]
     ways = [*ways, ("fp32, channels last, fused", FP32, LAST), ("bf16, channels last, fused", BF16, LAST)]
-    found = [Case("sfumato", w, size, sfumato, d, m, fused="fused" in w) for w, d, m in ways]
+    found = [Case("sfumato", w, size, sfumato, d, m, device, fused="fused" in w) for w, d, m in ways]
     if size != "digits":
 
         def patched(size):
             return sfumato(size, patch=2, width=128 if size == "small" else 256, multipliers=(1, 1), blocks=3)
 
         way = "bf16, channels last, fused; patch 2"
-        found.append(Case("sfumato", way, size, patched, BF16, LAST, fused=True))
+        found.append(Case("sfumato", way, size, patched, BF16, LAST, device, fused=True))
     return found
+
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def in_step():
+    """The wall clock once the GPU has done all it was asked."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def measure(found, rounds, clock):
     """Alternate, one step each per round; the first call of each is timed as its preparation."""
     for case in found:
-        start = time.perf_counter()
+        start = clock()
         case.step()
-        case.first = round(time.perf_counter() - start, 2)
+        case.first = round(clock() - start, 2)
         case.step()
     for _ in range(rounds):
         for case in found:
@@ -252,7 +273,7 @@ def measure(found, rounds, clock):
     return [{**case.row(), "first_step_s": case.first} for case in found]
 
 
-def machine(threads, clock):
+def machine(threads, clock, device):
     name = platform.processor() or platform.machine()
     flags = ""
     info = Path("/proc/cpuinfo")
@@ -261,10 +282,11 @@ def machine(threads, clock):
         table = {k.strip(): v.strip() for k, v in lines.items()}
         name, flags = table.get("model name", name), table.get("flags", "")
     known = [f for f in ("avx512f", "avx512_bf16", "amx_bf16") if f in flags.split()]
+    graphics = torch.cuda.get_device_name() if device == "cuda" else None
     return {
         "processor": name, "features": known, "cores": os.cpu_count(), "threads": threads,
-        "clock": clock, "torch": torch.__version__, "python": platform.python_version(),
-        "load_at_start": round(os.getloadavg()[0], 2),
+        "device": graphics or "cpu", "clock": clock, "load_at_start": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__, "python": platform.python_version(),
     }  # fmt: skip
 
 
@@ -289,15 +311,17 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    clock = time.perf_counter if options.clock == "wall" else time.process_time
-    result = {"machine": machine(options.threads, options.clock), "sizes": {}}
+    torch.set_float32_matmul_precision("high")  # TF32, where there is such a thing
+    clock = in_step if options.device == "cuda" else CLOCKS[options.clock]
+    result = {"machine": machine(options.threads, options.clock, options.device), "sizes": {}}
     for size in options.sizes:
         rows = measure(
-            cases(size, options.peers, options.compile),
+            cases(size, options.peers, options.compile, options.device),
             options.rounds * (5 if size == "digits" else 1),
             clock,
         )
