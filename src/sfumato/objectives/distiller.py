@@ -66,7 +66,11 @@ class Teaching:
     def wrapped(self, teacher: Denoiser) -> Denoiser:
         """The teacher, guided and clipped."""
         guided = teacher if self.scale == 1.0 else ClassifierFree(teacher, self.scale, self.interval)
-        return Clipped(guided) if self.clip else guided
+        return self.limited(guided)
+
+    def limited(self, denoiser: Denoiser) -> Denoiser:
+        """A denoiser, clipped where the data have a range."""
+        return Clipped(denoiser) if self.clip else denoiser
 
 
 class Scene(NamedTuple):

@@ -21,11 +21,13 @@ from torch import Tensor
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
 from ..core.stable import Scalar
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level, combine
 from ..diffusion.times import Times
 from ..diffusion.weighting import Weighting
 from ..samplers.ddim import Ddim, exponential
 from ..samplers.grids import Grid
+from ..samplers.solver import Solver
 from .distiller import Distiller, Scene, Teaching, squared
 
 
@@ -53,18 +55,10 @@ class Progressive(Distiller):
         place = 2 * torch.floor(scene.u * self.steps).long()
         t, u, s = (at(levels, place + k) for k in range(3))
         x_t = t.mix(scene.x, noise.normal(scene.x.shape, scene.x.dtype))
-        target = self.answer(x_t, t, u, s, scene.cond)
+        with torch.no_grad():
+            target = one_for_two(Ddim(), self.taught, x_t, t, u, s, scene.cond)
         answer = scene.density.denoiser(x_t, t, scene.cond).mean
-        return _weighed(self.weighting(t), squared(answer, target))
-
-    @torch.no_grad()
-    def answer(self, x_t: Tensor, t: Level, u: Level, s: Level, cond: Condition = NOTHING) -> Tensor:
-        """The answer (B, ...) whose one DDIM step from t to s lands where the teacher's two, by u, do."""
-        solver, teacher = Ddim(), self.taught
-        middle, _ = solver.step(teacher, x_t, t, u, None, cond=cond)
-        end, _ = solver.step(teacher, middle, u, s, None, cond=cond)
-        keep, gain = exponential(t, s)
-        return combine((1.0 / gain, end), (-keep / gain, x_t))
+        return weighed(self.weighting(t), squared(answer, target))
 
 
 @final
@@ -89,7 +83,23 @@ class Matching(Distiller):
         with torch.no_grad():
             target = self.taught(x_t, t, scene.cond).mean
         answer = scene.density.denoiser(x_t, t, scene.cond).mean
-        return _weighed(self.weighting(t), squared(answer, target))
+        return weighed(self.weighting(t), squared(answer, target))
+
+
+def one_for_two(
+    solver: Solver[None],
+    teacher: Denoiser,
+    x_t: Tensor,
+    t: Level,
+    u: Level,
+    s: Level,
+    cond: Condition = NOTHING,
+) -> Tensor:
+    """The answer (B, ...) whose one DDIM step from t to s lands where two steps of the solver, by u, do."""
+    middle, _ = solver.step(teacher, x_t, t, u, None, cond=cond)
+    end, _ = solver.step(teacher, middle, u, s, None, cond=cond)
+    keep, gain = exponential(t, s)
+    return combine((1.0 / gain, end), (-keep / gain, x_t))
 
 
 def at(levels: list[Level], index: Tensor) -> Level:
@@ -103,5 +113,6 @@ def at(levels: list[Level], index: Tensor) -> Level:
     return Level.known(alpha, sigma, log_snr)
 
 
-def _weighed(weight: Scalar, error: Tensor) -> Tensor:
+def weighed(weight: Scalar, error: Tensor) -> Tensor:
+    """A weight, a float or (B,), times an error (B,)."""
     return error * (weight.to(error) if isinstance(weight, Tensor) else weight)

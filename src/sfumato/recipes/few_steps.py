@@ -3,6 +3,7 @@
     easy          consistency tuning (Geng et al. 2024): from diffusion training to consistency, step by step
     consistency   consistency distillation, or training from the data alone (Song et al. 2023; iCT)
     continuous    continuous-time consistency (Lu & Song 2024, sCM)
+    shortcut      steps of every length at once (Frans et al. 2024)
     progressive   rounds that halve the steps of DDIM (Salimans & Ho 2022)
 
 A student is its teacher's generator with other weights: the same network, codec and conditioner, another
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.errors import UsageError
@@ -33,15 +34,18 @@ from ..diffusion.weighting import Edm, Snr
 from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..models.generator import Generator
+from ..models.reconstruction import Reconstruction, Shifted
 from ..objectives.consistency import Doubling, Easing, Mixed, Pairing, SelfConsistency, Stepped
 from ..objectives.continuous import Continuous
 from ..objectives.distiller import Teaching
 from ..objectives.objective import Objective
 from ..objectives.progressive import Matching, Progressive
+from ..objectives.shortcut import Shortcut
 from ..samplers.consistency import Consistency
 from ..samplers.ddim import Ddim
 from ..samplers.grids import Angle
 from ..samplers.heun import Heun
+from ..samplers.leap import FEATURES, Leap
 from ..samplers.solver import Solver
 from ..training.rates import Cosine
 from ..training.stage import Recipe, Stage
@@ -118,10 +122,9 @@ def easy(
     """
     scale = _scale(teacher, guidance)
     pairing = lazy(Mixed)() if scale == 1.0 else lazy(Stepped)(lazy(Ddim)())
-    scaling = teacher.scaling if teacher.scaling.make in ANCHORED else lazy(VScaling)()
     return _tuned(
         teacher,
-        scaling,
+        _row(teacher),
         lazy(Easing)(teacher.data, stages),
         pairing,
         0.0,
@@ -220,13 +223,7 @@ def progressive(
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
-    for name, value in (("steps", steps), ("first", first)):
-        if value < 1 or value & (value - 1):
-            near = 2 ** max(0, round(math.log2(max(1, value))))
-            raise UsageError(
-                f"{name} = {value} is no power of two, so halving does not lead there",
-                remedy=f"For example: --set {name}={near}",
-            )
+    _powers_of_two(steps=steps, first=first)
     if first <= steps:
         raise UsageError(
             f"{first} steps cannot be halved to {steps}", remedy=f"For example: --set first={4 * steps}"
@@ -249,8 +246,47 @@ def progressive(
     return _student(teacher, scaling, steps, lazy(Ddim)(), start, (*before, *rounds))
 
 
+def shortcut(
+    teacher: Taught,
+    *,
+    steps: int = 2,
+    first: int = 64,
+    halved: float = 0.4,
+    guidance: float | None = None,
+    peak: float = 1e-3,
+    batch: int = 0,
+    start: float | None = None,
+) -> Recipe:
+    """Shortcut models: one network for steps of every length, told where a step ends.
+
+    steps      steps of the student's plan, a power of two up to `first`
+    first      steps of the finest grid, a power of two
+    halved     part of the examples that learn that one step is two half as long; the rest denoise
+    guidance   strength that is built in; as the teacher's plan unless said
+    peak       largest learning rate
+    batch      images in a training step; 0: as the teacher's
+    start      refine the first guess from this ratio of noise to signal on (diffusevae)
+    """
+    _powers_of_two(steps=steps, first=first)
+    before, scaling = _prepared(teacher, _row(teacher), 1.0, batch, 0.0, start)
+    solver, grid = lazy(Leap)(teacher.data), lazy(Angle)(teacher.data)
+    objective = lazy(Shortcut)(
+        _times(teacher),
+        lazy(Edm)(teacher.data),
+        grid,
+        solver,
+        first,
+        halved,
+        _teaching(teacher, _scale(teacher, guidance), None if before else scaling),
+        start,
+    )
+    stage = _stage(teacher, "shortcut", objective, peak, batch, 1.0)
+    grown = replace(teacher, model=_told_the_end(teacher.model))
+    return _student(grown, scaling, steps, solver, start, (*before, stage))
+
+
 METHODS: Mapping[str, Callable[..., Recipe]] = {
-    method.__name__: method for method in (easy, consistency, continuous, progressive)
+    method.__name__: method for method in (easy, consistency, continuous, shortcut, progressive)
 }
 DEFAULT = easy.__name__
 
@@ -284,6 +320,40 @@ def _tuned(
     )
     stage = _stage(teacher, "consistency", objective, peak, batch, 1.0)
     return _student(teacher, scaling, steps, lazy(Consistency)(), start, (*before, stage))
+
+
+def _powers_of_two(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1 or value & (value - 1):
+            near = 2 ** max(0, round(math.log2(max(1, value))))
+            raise UsageError(
+                f"{name} = {value} is no power of two, so halving does not lead there",
+                remedy=f"For example: --set {name}={near}",
+            )
+
+
+def _row(teacher: Taught) -> Any:
+    """The teacher's row where a student can answer on it, else v."""
+    return teacher.scaling if teacher.scaling.make in ANCHORED else lazy(VScaling)()
+
+
+def _told_the_end(model: Any) -> Any:
+    """The generator whose network takes the end of a leap in its vector slot."""
+
+    def grown(net: Any) -> Any:
+        if net.make is Shifted:
+            return _with(net, net=grown(net.arguments["net"]))
+        if net.arguments.get("vector_dim"):
+            raise UsageError(
+                "the network takes z where a shortcut model is told the end of its steps",
+                remedy="Distil this run by another method, for instance --method easy.",
+            )
+        return _with(net, vector_dim=FEATURES)
+
+    density = model.arguments["density"]
+    denoiser = density.arguments["denoiser"]
+    denoiser = _with(denoiser, net=grown(denoiser.arguments["net"]))
+    return _with(model, density=_with(density, denoiser=denoiser))
 
 
 def _scale(teacher: Taught, guidance: float | None) -> float:
@@ -343,6 +413,12 @@ def _student(
     if steps < 1:
         raise UsageError(f"{steps} sampling steps", remedy="Ask for at least one step.")
     model, density = teacher.model, teacher.model.arguments["density"]
+    conditioner = model.arguments.get("conditioner")
+    if start is not None and (conditioner is None or conditioner.make is not Reconstruction):
+        raise UsageError(
+            "a start below pure noise needs a first guess, which this model does not make",
+            remedy="Leave out start, or distil a diffusevae run.",
+        )
     denoiser = _with(density.arguments["denoiser"], scaling=scaling)
     plan = lazy(Plan)(
         steps=steps, solver=solver, grid=lazy(Angle)(teacher.data), clip=teacher.plan.clip, start=start

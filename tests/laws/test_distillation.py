@@ -1,0 +1,380 @@
+"""Laws of distillation, in worlds whose denoiser and flow map are known in closed form."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from exact_worlds import F64, MEAN, PATHS, STD, gaussian, gaussian_flow, line, mixture, spread, starts
+
+from sfumato.core.condition import NOTHING
+from sfumato.core.noise import Noise
+from sfumato.diffusion.clocks import CosineTime, geometric
+from sfumato.diffusion.denoiser import Denoiser, Posterior
+from sfumato.diffusion.level import CLEAN, Level
+from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, Scaled, VScaling
+from sfumato.diffusion.schedule import Until
+from sfumato.diffusion.times import LogNormalSigma, UniformTime
+from sfumato.diffusion.weighting import Snr, Unweighted
+from sfumato.models.codec import Pixels
+from sfumato.models.diffusion import Diffusion
+from sfumato.models.generator import Generator
+from sfumato.objectives.consistency import Doubling, Easing, Mixed, SelfConsistency, Stepped
+from sfumato.objectives.continuous import Continuous, Frame
+from sfumato.objectives.distiller import Scene, Teaching
+from sfumato.objectives.progressive import Matching, Progressive, at, one_for_two
+from sfumato.objectives.shortcut import Shortcut
+from sfumato.samplers.ancestral import Ancestral
+from sfumato.samplers.consistency import Consistency
+from sfumato.samplers.ddim import Ddim
+from sfumato.samplers.grids import Angle
+from sfumato.samplers.heun import Heun
+from sfumato.samplers.leap import Leap
+from sfumato.samplers.multistep import DpmPlusPlus2M
+from sfumato.samplers.solver import integrate
+from sfumato.samplers.unipc import UniPC
+
+ROW = EdmScaling(STD)
+BATCH = 64
+
+
+class Flow(Denoiser):
+    """The exact consistency function of the Gaussian world: the clean end of the trajectory through x_t."""
+
+    def forward(self, x_t, level, cond=NOTHING):
+        a, s = (v.reshape(-1, 1) if isinstance(v, torch.Tensor) else v for v in (level.alpha, level.sigma))
+        return Posterior(MEAN + STD / ((a * STD) ** 2 + s**2) ** 0.5 * (x_t - a * MEAN))
+
+
+class Reads(torch.nn.Module):
+    """A network that answers, read through a row, exactly as a denoiser does."""
+
+    def __init__(self, denoiser, row, path):
+        super().__init__()
+        self.denoiser, self.row, self.path = denoiser, row, path
+        self.scale = torch.nn.Parameter(torch.ones((), dtype=F64))
+
+    def forward(self, x, c_noise, cond=NOTHING):
+        level = self.path.level(-8.0 * c_noise)
+        x_t = x / self.row(level).input.reshape(-1, 1)
+        mean = self.denoiser(x_t, level, cond).mean
+        return self.scale * self.row.target(mean, x_t, level)
+
+
+def generator(denoiser, schedule, row=ROW):
+    student = Scaled(Reads(denoiser, row, schedule.path), row)
+    return Generator(Pixels(), Diffusion(student, schedule, (1,)))
+
+
+def scene(objective, denoiser, schedule, progress=1.0, teacher=None):
+    """An opened objective and what its loss is computed from, on data of the Gaussian world."""
+    model = generator(denoiser, schedule)
+    objective.open(generator(teacher or denoiser, schedule), 1000)
+    g = torch.Generator().manual_seed(0)
+    x = MEAN + STD * torch.randn(BATCH, 1, dtype=F64, generator=g)
+    u = (torch.arange(BATCH, dtype=F64) + 0.5) / BATCH
+    return Scene(model.density, schedule, x, NOTHING, u, progress)
+
+
+def error(objective, denoiser, schedule, progress=1.0, teacher=None):
+    place = scene(objective, denoiser, schedule, progress, teacher)
+    with torch.no_grad():
+        return objective.error(place, Noise([1], rows=BATCH))
+
+
+EXACT = Teaching(clip=False)
+TIMES = LogNormalSigma(-1.1, 2.0)
+SCHEDULES = [geometric(), CosineTime()]
+
+
+def name(thing):
+    return type(thing).__name__
+
+
+# --------------------------------------------------------------------------- solvers, level by level
+
+
+@pytest.mark.parametrize("path", PATHS, ids=repr)
+@pytest.mark.parametrize(
+    "solver", [Ddim(), Heun(), DpmPlusPlus2M(), UniPC(2), Ancestral(), Consistency()], ids=name
+)
+def test_levels_per_sample_step_as_scalar_levels_do(solver, path):
+    levels = [*line(path, 6), CLEAN]
+    index = torch.tensor([0, 3, 5, 6])
+    x = starts(levels[0], 4)
+    t, s = at(levels, index), at(levels, index + 1)
+    noise = [Noise([3], rows=4), *(Noise([3], rows=4) for _ in index)]
+    together, _ = solver.step(gaussian(), x, t, s, solver.init(x), noise=noise[0])
+    for row, k in enumerate(index.tolist()):
+        alone, _ = solver.step(gaussian(), x, levels[k], levels[k + 1], solver.init(x), noise=noise[row + 1])
+        assert torch.allclose(together[row], alone[row], rtol=0, atol=1e-12)
+
+
+# --------------------------------------------------------------------------- progressive distillation
+
+
+@pytest.mark.parametrize("path", PATHS, ids=repr)
+@pytest.mark.parametrize("steps", [1, 2, 8])
+def test_the_progressive_target_takes_the_students_step_to_where_two_of_the_teacher_lead(path, steps):
+    """Answering with the target, one DDIM step of n lands where two of 2n land, at every level at once."""
+    schedule = CosineTime(path=path)
+    objective = Progressive(steps, Angle(STD), Unweighted(), EXACT)
+    objective.open(generator(gaussian(), schedule), 0)
+    levels = Angle(STD).levels(schedule, 2 * steps)
+    place = 2 * torch.arange(steps).repeat_interleave(3)
+    t, u, s = (at(levels, place + k) for k in range(3))
+    x_t = starts(levels[0], len(place))
+    answer = one_for_two(Ddim(), objective.taught, x_t, t, u, s)
+
+    class Says(Denoiser):
+        def forward(self, x_t, level, cond=NOTHING):
+            return Posterior(answer)
+
+    one, _ = Ddim().step(Says(), x_t, t, s, None)
+    for row, k in enumerate(place.tolist()):
+        two = integrate(gaussian(), Ddim(), levels[k : k + 3], x_t[row : row + 1])
+        assert torch.allclose(one[row], two[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+def test_distillation_of_an_exact_denoiser_is_exact_to_discretisation(schedule):
+    """The exact flow is a fixed point up to DDIM's own error, which falls as its steps are halved."""
+    coarse, fine = (
+        float(error(Progressive(n, Angle(STD), Unweighted(), EXACT), gaussian(), schedule).mean())
+        for n in (32, 64)
+    )
+    assert fine < coarse < 1e-3 and coarse / fine > 3.0
+
+
+def test_a_student_that_equals_its_unguided_teacher_has_nothing_to_match():
+    for times in (TIMES, UniformTime()):
+        assert float(error(Matching(times, Snr(), EXACT), mixture(), geometric()).max()) < 1e-18
+
+
+# --------------------------------------------------------------------------- shortcut models
+
+
+class Leaps(Denoiser):
+    """The exact answer of the Gaussian world on the VE path for a leap whose end the condition tells."""
+
+    def forward(self, x_t, level, cond=NOTHING):
+        sigma = level.sigma.reshape(-1, 1) if isinstance(level.sigma, torch.Tensor) else level.sigma
+        phi = torch.atan2(cond.vector[:, 4:5], cond.vector[:, 0:1])
+        end = STD * torch.tan(phi.clamp(min=0))
+        wide_t, wide_s = (STD**2 + sigma**2) ** 0.5, (STD**2 + end**2) ** 0.5
+        x_s = MEAN + wide_s / wide_t * (x_t - MEAN)
+        keep = end / sigma
+        return Posterior((x_s - keep * x_t) / (1 - keep))
+
+
+def test_exact_leaps_of_any_length_are_a_fixed_point_of_the_shortcut_loss():
+    """A leap is two half as long: the loss of exact leaps is rounding, that of the posterior mean is not."""
+    objective = Shortcut(TIMES, Unweighted(), Angle(STD), Leap(STD), 64, halved=1.0, teaching=EXACT)
+    schedule = geometric()
+    place = scene(objective, gaussian(), schedule)
+
+    def loss(denoiser):
+        density = Diffusion(denoiser, schedule, (1,))
+        return objective.error(place._replace(density=density), Noise([1], rows=BATCH))
+
+    assert float(loss(Leaps()).max()) < 1e-12 and float(loss(gaussian()).max()) > 1e-3
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_exact_leaps_sample_exactly(steps):
+    levels = Angle(STD).levels(geometric(), steps)
+    x = starts(levels[0])
+    end = integrate(Leaps(), Leap(STD), levels, x)
+    assert torch.allclose(end, gaussian_flow(x, levels[0], CLEAN), rtol=0, atol=1e-9)
+
+
+def test_the_end_of_a_leap_is_told_alike_for_scalar_and_batched_levels():
+    levels = [*line(PATHS[0], 3), CLEAN]
+    x = starts(levels[0], 4)
+    together = Leap(0.5).features(at(levels, torch.arange(4) + 1), x)
+    alone = torch.cat([Leap(0.5).features(level, x[:1]) for level in levels[1:]])
+    assert torch.allclose(together, alone, rtol=0, atol=1e-12)
+
+
+# --------------------------------------------------------------------------- consistency
+
+
+@pytest.mark.parametrize("path", PATHS, ids=repr)
+def test_the_consistency_function_is_constant_along_exact_trajectories(path):
+    levels = line(path, 5)
+    x = starts(levels[0])
+    ends = [Flow()(gaussian_flow(x, levels[0], s), s).mean for s in [*levels, CLEAN]]
+    for end in ends:
+        assert torch.allclose(end, ends[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=repr)
+@pytest.mark.parametrize(
+    ("row", "ratio"), [(ConsistencyScaling(0.5, 0.01), 0.01), (ConsistencyScaling(0.7, 0.01), 0.004)], ids=str
+)
+def test_the_consistency_row_is_the_identity_at_and_below_its_floor(path, row, ratio):
+    level = path.level(-2.0 * math.log(ratio))
+    x = torch.randn(5, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
+    answer = row.mean(1e3 * torch.ones_like(x), x, level)
+    assert torch.allclose(answer, x / level.alpha * 1.0, rtol=1e-12 if ratio == row.floor else 2e-4, atol=0)
+
+
+@pytest.mark.parametrize("row", [EdmScaling(0.5), VScaling(), ConsistencyScaling(0.5, 0.0)], ids=name)
+def test_anchored_rows_are_the_identity_on_clean_data(row):
+    x = torch.randn(4, 2, dtype=F64)
+    assert row.anchored and torch.equal(row.mean(torch.ones_like(x), x, CLEAN), x)
+
+
+def test_edms_row_is_the_consistency_row_without_a_floor():
+    for path in PATHS:
+        for level in line(path, 4):
+            ours, edm = ConsistencyScaling(0.6, 0.0)(level), EdmScaling(0.6)(level)
+            assert all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(ours, edm, strict=True))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+@pytest.mark.parametrize("spacing", [Easing(STD, 8), Doubling(10, 640)], ids=name)
+def test_the_exact_flow_has_no_consistency_loss_on_exact_pairs(schedule, spacing):
+    """Pairs by the teacher's solver: the loss of the exact flow is the solver's error, of its order."""
+
+    class Exact(Ddim):
+        def step(self, denoiser, x_t, t, s, state, *, cond=NOTHING, noise=None):
+            a, b = (v.reshape(-1, 1) for v in (t.alpha, s.alpha))
+            wide = [((lv.alpha * STD) ** 2 + lv.sigma**2).sqrt().reshape(-1, 1) for lv in (t, s)]
+            return b * MEAN + wide[1] / wide[0] * (x_t - a * MEAN), None
+
+    objective = SelfConsistency(TIMES, spacing, Stepped(Exact()), teaching=EXACT)
+    assert float(error(objective, Flow(), schedule).max()) < 1e-6
+
+
+def test_heuns_pairs_are_nearer_to_the_trajectory_than_ddims():
+    losses = []
+    for solver in (Ddim(), Heun()):
+        objective = SelfConsistency(TIMES, Doubling(80, 80), Stepped(solver), teaching=EXACT)
+        losses.append(float(error(objective, Flow(), geometric(), teacher=gaussian()).mean()))
+    assert losses[1] < 0.1 * losses[0]
+
+
+def test_the_first_easing_is_denoising_and_the_gap_only_shrinks():
+    ratio = torch.logspace(-3, 1.9, 50, dtype=F64)
+    gaps = []
+    for k in range(8):
+        t, r = Easing(0.5, 8)(ratio, (k + 0.5) / 8, geometric())
+        assert torch.equal(t, ratio) and bool(((r >= 0) & (r < t)).all())
+        gaps.append((t - r) / t)
+    assert bool((gaps[0][ratio < 0.5] == 1.0).all())
+    assert all(bool((b <= a).all()) for a, b in pairwise(gaps))
+    assert float(gaps[-1].max()) < 9 / 2**8 + 1e-12
+
+
+@pytest.mark.parametrize(("first", "last"), [(10, 160), (4, 4), (10, 100)])
+def test_the_grid_doubles_from_its_first_to_its_last_size(first, last):
+    spacing = Doubling(first, last)
+    sizes = [spacing.intervals(k / 100) for k in range(101)]
+    assert sizes[0] == first and sizes == sorted(sizes) and sizes[-1] * 2 > last >= sizes[-1]
+
+
+def test_neighbours_of_the_grid_are_neighbours():
+    spacing = Doubling(20, 20)
+    edges = (torch.linspace(0.002 ** (1 / 7), 80 ** (1 / 7), 21, dtype=F64)) ** 7
+    ratio = torch.logspace(-4, 3, 200, dtype=F64)
+    t, r = spacing(ratio, 0.0, geometric())
+    for value, below in zip(t, r, strict=True):
+        k = int((edges - value).abs().argmin())
+        assert math.isclose(value, edges[k]) and math.isclose(below, edges[k - 1])
+
+
+def test_a_constant_error_of_the_student_is_seen():
+    """The loss can fail: an answer that is not constant along trajectories has a loss of its size."""
+    objective = SelfConsistency(TIMES, Easing(STD, 8), Mixed(), teaching=EXACT)
+    assert float(error(objective, mixture(), geometric(), progress=0.6).mean()) > 0.05
+
+
+# --------------------------------------------------------------------------- continuous time
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+def test_the_exact_flow_has_no_continuous_time_tangent(schedule):
+    """With the teacher's direction: the teacher is the posterior mean, the student the exact flow."""
+    objective = Continuous(LogNormalSigma(-0.5, 1.0), 0.0, EXACT)
+    place = scene(objective, Flow(), schedule, teacher=gaussian())
+    with torch.no_grad():
+        flow = float(objective.error(place, Noise([1], rows=BATCH)).max())
+        mean = float(objective.error(scene_of(place, gaussian(), schedule), Noise([1], rows=BATCH)).mean())
+    assert flow < 1e-5 and mean > 1e-2
+
+
+def scene_of(place, denoiser, schedule):
+    return place._replace(density=generator(denoiser, schedule).density)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=repr)
+def test_the_frame_of_the_angle_is_the_same_on_every_path(path):
+    schedule = CosineTime(path=path)
+    place = Scene(None, schedule, None, NOTHING, None, 1.0)
+    phi = torch.linspace(0.1, 1.4, 7, dtype=F64)
+    y = torch.linspace(-1, 1, 7, dtype=F64)[:, None]
+    frame = Frame(place, STD)
+    _, level = frame.place(y, phi)
+    assert torch.allclose(torch.atan(level.sigma / (level.alpha * STD)), phi, rtol=1e-10)
+    mean = frame.mean(gaussian(), y, phi)
+    other = Frame(Scene(None, geometric(), None, NOTHING, None, 1.0), STD).mean(gaussian(), y, phi)
+    assert torch.allclose(mean, other, rtol=0, atol=1e-10)
+
+
+# --------------------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+def test_sampling_an_exact_consistency_function_is_exact_in_law_for_any_number_of_steps(schedule, steps):
+    levels = Angle(STD).levels(schedule, steps)
+    n = 20_000
+    first = levels[0]
+    x = first.alpha * MEAN + spread(first) * Noise([0], rows=n).normal((n, 1), F64)
+    x = integrate(Flow(), Consistency(), levels, x, noise=Noise([1], rows=n))
+    assert abs(float(x.mean()) - MEAN) < 4 * STD / math.sqrt(n)
+    assert abs(float(x.std()) / STD - 1) < 4 / math.sqrt(2 * n)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+@pytest.mark.parametrize("n", [1, 2, 16])
+def test_the_levels_of_n_angles_are_every_second_of_2n(schedule, n):
+    coarse, fine = (Angle(0.6).levels(schedule, k) for k in (n, 2 * n))
+    for a, b in zip(coarse, fine[::2], strict=True):
+        assert math.isclose(a.alpha, b.alpha) and math.isclose(a.sigma, b.sigma)
+
+
+def test_two_angles_meet_where_signal_and_noise_are_about_equal():
+    level = Angle(0.5).levels(geometric(), 2)[1]
+    assert abs(level.sigma / level.alpha / 0.5 - 1) < 0.02
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 20.0])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+def test_a_schedule_until_a_level_ends_there_and_keeps_its_clock(schedule, ratio):
+    part = Until(schedule, ratio)
+    end = part.level(1.0)
+    assert math.isclose(end.sigma / end.alpha, ratio, rel_tol=1e-9)
+    t = torch.linspace(0.05, 1.0, 20, dtype=F64)
+    assert torch.allclose(part.inverse(part.clock(t)), t, rtol=0, atol=1e-9)
+    assert torch.allclose(part.clock(t), schedule.clock(t * part.last), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 3.0])
+def test_refining_a_guess_of_the_right_law_gives_the_right_law(ratio):
+    """From data noised to a level, the exact reverse process gives data again (the truncated start)."""
+    levels = Angle(STD).levels(Until(geometric(), ratio), 400)
+    assert math.isclose(levels[0].sigma, ratio, rel_tol=1e-9)
+    n = 4000
+    guess = MEAN + STD * Noise([5], rows=n).normal((n, 1), F64)
+    x = integrate(gaussian(), Ddim(), levels, levels[0].mix(guess, Noise([6], rows=n).normal((n, 1), F64)))
+    assert abs(float(x.mean()) - MEAN) < 4 * STD / math.sqrt(n)
+    assert abs(float(x.std()) / STD - 1) < 0.05
+
+
+def test_levels_of_a_batch_are_those_of_the_list():
+    levels = [*line(PATHS[0], 3), CLEAN]
+    picked = at(levels, torch.tensor([4, 0]))
+    assert isinstance(picked, Level) and picked.sigma.tolist() == [0.0, levels[0].sigma]
+    assert picked.log_snr.tolist() == [math.inf, levels[0].log_snr]
