@@ -20,9 +20,11 @@ from .verbs import (
     compare,
     curve,
     demo,
+    distill,
     doctor,
     evaluate,
     interpolate,
+    likelihood,
     recipes,
     reconstruct,
     sample,
@@ -42,7 +44,21 @@ app = typer.Typer(
     help="Train, sample, measure and explore latent-variable generative models on your own data.",
     epilog="First steps: [bold]sfumato demo[/bold], then [bold]sfumato train diffusevae FOLDER[/bold].",
 )
-for verb in (demo, train, sample, reconstruct, interpolate, traverse, evaluate, curve, compare, doctor, recipes):
+for verb in (
+    demo,
+    train,
+    distill,
+    sample,
+    reconstruct,
+    interpolate,
+    traverse,
+    evaluate,
+    likelihood,
+    curve,
+    compare,
+    doctor,
+    recipes,
+):
     app.command(verb.NAME)(verb.command)
 
 

@@ -10,7 +10,7 @@ leaves); a dotted one changes a single leaf of the tree the recipe returned:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.errors import UsageError, did_you_mean
@@ -30,8 +30,8 @@ def _recipe(name: str) -> Any:
     return RECIPES[name]
 
 
-def _dials(name: str) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(_recipe(name)).parameters
+def _dials(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(make).parameters
     return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
@@ -42,7 +42,7 @@ def describe(name: str) -> dict[str, Any]:
         "name": name,
         "about": text.partition("\n")[0],
         "text": text.partition("\n")[2].strip(),
-        "dials": [{"name": k, "default": p.default} for k, p in _dials(name).items()],
+        "dials": [{"name": k, "default": p.default} for k, p in _dials(_recipe(name)).items()],
     }
 
 
@@ -58,22 +58,27 @@ def build_recipe(name: str, tree: Any) -> Any:
 
 def compose(name: str, facts: Facts, settings: Mapping[str, Any]) -> Any:
     """The postponed Recipe with every setting applied; each slip names the legal keys or types."""
-    make, dials = _recipe(name), _dials(name)
-    turned, leaves = {}, {}
+    return turned(_recipe(name), f"recipe '{name}'", facts, settings)
+
+
+def turned(make: Callable[..., Any], what: str, subject: object, settings: Mapping[str, Any]) -> Any:
+    """The postponed Recipe that a function makes of its subject, its dials turned and leaves changed."""
+    dials = _dials(make)
+    chosen, leaves = {}, {}
     for key, value in settings.items():
         if "." in key:
             leaves[key] = value
         elif key in dials:
-            turned[key] = convert(make, key, value)
+            chosen[key] = convert(make, key, value)
         else:
             raise UsageError(
-                f"recipe '{name}' has no dial '{key}'",
+                f"{what} has no dial '{key}'",
                 remedy=did_you_mean(key, dials) + " A dotted key reaches a single leaf.",
             )
     try:
-        tree = make(facts, **turned)
+        tree = make(subject, **chosen)
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise UsageError(str(error), where=f"recipe {name}") from error
+        raise UsageError(str(error), where=what.replace("'", "")) from error
     for key, value in leaves.items():
         tree = override(tree, key, value, CATALOG)
     return tree

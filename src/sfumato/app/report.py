@@ -20,10 +20,12 @@ from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .points import alike, read_points
 from .progress import duration
 from .run import Run
+from .stepped import read_steps, step_curves, step_rows
 
 EVALUATION = "evaluation.json"
 PICTURES = {
     "final": ("Samples", "From the checkpoint as it is on disk."),
+    "teacher-student": ("Teacher and student", "The same seeds and classes, by network calls."),
     "neighbours": ("Nearest training images", "Samples over the training image most like each of them."),
     "reconstruct": ("Reconstructions", ""),
     "interpolate": ("Interpolations", ""),
@@ -52,14 +54,15 @@ def write_report(run: Run) -> Path:
 def summarise(run: Run) -> RunSummary:
     """Everything the report shows, read from the folder."""
     metrics, notes = read_metrics(run.path)
+    steps = read_steps(run.path)
     told = [str(text) for text in run.about.get("notes", [])]
     return RunSummary(
         name=run.path.name,
         lead=lead(run),
-        facts=facts(run),
+        facts=(*step_rows(steps), *facts(run)),
         film=film(run.path / "samples", [s.name for s in run.recipe.stages]),
         pictures=pictures(run.path / "samples"),
-        curves=curves_of(run.folder.history()),
+        curves=(*step_curves(steps), *curves_of(run.folder.history())),
         metrics=metrics,
         tradeoffs=curves_of_steps(alike(read_points(run))),
         remarks=(*(Remark(t, warning=True) for t in told), *(Remark(t) for t in notes)),
@@ -71,8 +74,11 @@ def summarise(run: Run) -> RunSummary:
 def lead(run: Run) -> str:
     """One sentence: what was trained on what, for how long."""
     parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
+    made = run.about["recipe"]
+    if "teacher" in run.about:
+        made = f"{made} distilled by the method '{run.about['method']}'"
     return (
-        f"{run.about['recipe']} with {parameters:.2f} M parameters, trained on {run.facts.count:,} "
+        f"{made} with {parameters:.2f} M parameters, trained on {run.facts.count:,} "
         f"examples of {run.about['data']} ({run.facts.words}) "
         f"for {duration(3600 * run.weights.hours)}."
     )
@@ -92,6 +98,7 @@ def facts(run: Run) -> tuple[Rows, ...]:
     ]
     training = [
         ("recipe", a["recipe"]),
+        *([("distilled from", a["teacher"]["run"])] if "teacher" in a else []),
         ("changed", ", ".join(f"{k} = {v}" for k, v in a["settings"].items()) or "nothing"),
         ("stages", ", ".join(s.name for s in run.recipe.stages)),
         ("examples seen", f"{run.weights.seen:,}"),

@@ -21,6 +21,7 @@ from ..core.errors import DataError, RefusedError, UsageError
 from ..core.launch import processes
 from ..core.lazy import dump
 from ..data.dataset import Dataset, Split
+from ..data.facts import Facts
 from ..data.inspect import examine
 from ..data.sources import open_data, open_like
 from ..models.generator import Generator
@@ -30,6 +31,7 @@ from ..training.budget import Examples, Hours
 from ..training.execution import Execution
 from ..training.rundir import RunDir
 from ..training.settings import Settings
+from ..training.stage import Recipe
 from ..training.trainer import Trainer
 from ..training.world import World
 from .begin import begin, lasting
@@ -133,18 +135,36 @@ def train(
         about |= {"budget": budget.to_json(), "seed": seed}
         begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
     world.wait()
+    return carry_out(
+        built, facts, parts, folder, budget=plan, seed=seed, world=world, settings=asked, console=console
+    )
+
+
+def carry_out(
+    recipe: Recipe,
+    facts: Facts,
+    parts: Split,
+    folder: RunDir,
+    *,
+    budget: TrainingBudget,
+    seed: int,
+    world: World,
+    settings: Settings,
+    console: Console,
+) -> Run:
+    """Train a recipe in a folder that was begun, or go on where it stands; the finished run, read back."""
     reporter = listener(console)
     trainer = Trainer(
-        built,
+        recipe,
         parts.train,
         folder,
-        budget=plan,
+        budget=budget,
         seed=seed,
         held_out=parts.held_out,
         probes=(SampleGrid(facts, seed), ReconstructionGrid(facts, parts.held_out)),
         reporter=reporter,
         world=world,
-        settings=asked,
+        settings=settings,
     )
     try:
         trainer.fit()

@@ -65,13 +65,19 @@ def fill(model: nn.Module, raw: bytes, averages: bytes | None) -> None:
     state = model.state_dict()
     for name, value in unpack(raw, state, MODEL).items():
         state[name].copy_(value)
-    if averages is None:
-        return
+    if averages is not None:
+        fill_average(model, averages, 0)
+
+
+@torch.no_grad()
+def fill_average(model: nn.Module, averages: bytes, length: int) -> None:
+    """Put the averages of one length (by its place among the stage's) over the weights that have one."""
+    state = model.state_dict()
     try:
         found = parse(averages)
     except SafetensorError as error:
         raise RefusedError(f"{AVERAGES} is not a safetensors file: {error}") from None
     for name, value in found.items():
-        length, _, target = name.partition("/")
-        if length == "0" and target in state:
+        place, _, target = name.partition("/")
+        if place == str(length) and target in state:
             state[target].copy_(value)

@@ -1,0 +1,222 @@
+"""How good a student is, by network calls, beside its teacher: one table, one plot, pictures.
+
+    Frechet distance to held-out images, in the most telling features at hand
+        student            its own solver at 1, 2 and 4 calls; after rounds of halving, each round's student
+        teacher, ddim      at 1, 2, 4, 8, 10 and 50
+        teacher, best      the best of UniPC, DPM-Solver++ and Heun at the same calls
+
+All samples have the same seeds and classes, and all distances the same count, so they may be ranked. The
+table is steps.json in the run's folder; pictures show teacher and student for the same seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.dataset import Dataset
+from ..evaluation.features import Features, extract
+from ..evaluation.frechet import frechet
+from ..models.density import Plan
+from ..models.generator import Generator
+from ..models.given import Given, seeds_of
+from ..objectives.progressive import Progressive
+from ..report import grid
+from ..samplers.consistency import Consistency
+from ..samplers.ddim import Ddim
+from ..samplers.grids import Angle, Grid, Karras, LogSnr
+from ..samplers.heun import Heun
+from ..samplers.leap import Leap
+from ..samplers.multistep import DpmPlusPlus2M
+from ..samplers.solver import Solver
+from ..samplers.unipc import UniPC
+from ..training.keeper import STATE
+from ..training.storage import from_json, to_json
+from .console import Console
+from .evaluate import labels_like
+from .judges import find_judge, judges
+from .names import plan_line
+from .run import Run
+from .stepped import STEPS, Row, StepTable, lines
+from .weights import AVERAGES, fill_average
+
+CALLS = (1, 2, 4, 8, 10, 50)
+FEWEST, MOST = 200, 2000
+PART = 0.1  # of the training's time
+SHOWN = 8  # images a row of the picture
+PICTURE = "teacher-student"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to sample: a generator with a plan, under a name."""
+
+    who: str
+    sampler: str
+    calls: int
+    generator: Generator
+    plan: Plan
+
+
+def compare_steps(
+    run: Run,
+    teacher: Run | None,
+    *,
+    judge: Path | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+) -> StepTable:
+    """Measure a student and its teacher (None: the student alone); writes steps.json and a picture."""
+    console = console or Console()
+    ways = [*students(run), *(teachers(teacher) if teacher is not None else ())]
+    held_out, train = run.data.held_out, run.training
+    critic = find_judge(run, judge, held_out, console)
+    found, _ = judges(run, critic, train)
+    features, number = found[0], count or affordable(run, ways)
+    number = min(number, len(train))
+    given = Given()
+    if "label" in run.generator.slots:
+        given = Given(label=labels_like(train, number, seed))
+    console.say(f"Comparing with the teacher: {number:,} samples in each of {len(ways)} ways ...")
+    real = real_features(features, held_out)
+    rows = tuple(measured(way, run, features, real, given, number, seed) for way in ways)
+    best = [row for row in rows if row.sampler not in ("ddim", "student")]
+    kept = [row for row in rows if row not in best]
+    kept += [
+        min(same, key=lambda r: r.frechet)
+        for calls in CALLS
+        if (same := [row for row in best if row.calls == calls])
+    ]
+    protocol = {"features": features.label, "samples": number, "reference": len(held_out), "seed": seed}
+    table = StepTable(protocol, tuple(kept))
+    run.folder.disk.replace(run.path / STEPS, to_json(table.to_json()))
+    run.folder.disk.replace(run.path / "samples" / f"{PICTURE}.png", picture(run, teacher, seed))
+    console.say(*lines(table))
+    return table
+
+
+# ----------------------------------------------------------------------------------- ways to sample
+
+
+def students(run: Run) -> Iterator[Way]:
+    """The student at 1, 2 and 4 calls; of rounds, each round's own student."""
+    generator, plan = run.generator, run.generator.plan
+    if isinstance(plan.solver, (Consistency, Leap)):
+        for calls in (1, 2, 4):
+            yield Way("student", "student", calls, generator, replace(plan, steps=calls))
+        return
+    for stage in reversed(run.recipe.stages):
+        objective = getattr(stage, "objective", None)
+        if isinstance(objective, Progressive):
+            steps = objective.steps
+            former = generator if steps == plan.steps else _after(run, stage.name)
+            if former is not None:
+                yield Way("student", "student", steps, former, replace(plan, steps=steps))
+
+
+def _after(run: Run, stage: str) -> Generator | None:
+    """The generator as it was when a stage ended, from the averages kept there; None where they are gone."""
+    averages = run.folder.load_averages(stage)
+    newest = run.folder.newest()
+    if not averages or newest is None:
+        return None
+    chosen = from_json(newest.file(STATE), newest.name).get("chosen", {}).get(stage)
+    lengths = next(s.lengths for s in run.recipe.stages if s.name == stage)
+    files = averages[max(averages)]
+    if AVERAGES not in files:
+        return None
+    generator = deepcopy(run.generator)
+    fill_average(generator, files[AVERAGES], lengths.index(chosen) if chosen in lengths else 0)
+    return generator
+
+
+def teachers(run: Run) -> Iterator[Way]:
+    """The teacher by DDIM and by solvers of second order, at the same calls."""
+    generator, plan = run.generator, run.generator.plan
+    angle = Angle(_deviation(run))
+    ways: list[tuple[str, Solver[Any], Grid]] = [
+        ("ddim", Ddim(), angle),
+        ("unipc", UniPC(), LogSnr()),
+        ("dpm++2m", DpmPlusPlus2M(), angle),
+        ("heun", Heun(), Karras()),
+    ]
+    for name, solver, steps in ways:
+        for calls in CALLS:
+            if name == "heun" and calls < 8:
+                continue  # an odd number of calls: 2n - 1 of n steps
+            n = (calls + 1) // 2 if name == "heun" else calls
+            yield Way("teacher", name, calls, generator, replace(plan, steps=n, solver=solver, grid=steps))
+
+
+def _deviation(run: Run) -> float:
+    scaling = getattr(getattr(run.generator.density, "denoiser", None), "scaling", None)
+    return float(getattr(scaling, "data", 0.5))
+
+
+# ----------------------------------------------------------------------------------- measuring
+
+
+def affordable(run: Run, ways: list[Way]) -> int:
+    """How many samples a tenth of the training's time buys, 200 to 2,000."""
+    probe = next(way for way in ways if way.who == "student")
+    start = time.perf_counter()
+    probe.generator.sample(64, probe.plan, _first_class(run, 64), seeds=seeds_of(0, 64))
+    each = (time.perf_counter() - start) / 64 / probe.calls
+    total = sum(way.calls for way in ways)
+    return int(min(MOST, max(FEWEST, PART * 3600 * run.weights.hours / (each * total))))
+
+
+def _first_class(run: Run, count: int) -> Given:
+    return Given(label=torch.zeros(count, dtype=torch.int64)) if "label" in run.generator.slots else Given()
+
+
+def real_features(features: Features, part: Dataset) -> Any:
+    """The features of all images of a part."""
+    size = 256
+    spans = (range(i, min(i + size, len(part))) for i in range(0, len(part), size))
+    return extract(features, (part.batch(span).x for span in spans))
+
+
+def measured(way: Way, run: Run, features: Features, real: Any, given: Given, count: int, seed: int) -> Row:
+    """Draw samples in one way, time them, and measure their distance to features of real images."""
+    start = time.perf_counter()
+    x = way.generator.sample(count, way.plan, given, seeds=seeds_of(seed, count))
+    seconds = (time.perf_counter() - start) / count
+    mine = extract(features, run.rounded(x).cpu().split(256))
+    distance = frechet(mine, real)
+    line = plan_line(way.generator, way.plan)
+    return Row(way.who, way.sampler, way.calls, distance.value, distance.spread, seconds, line)
+
+
+# ----------------------------------------------------------------------------------- pictures
+
+
+def picture(run: Run, teacher: Run | None, seed: int) -> bytes:
+    """Teacher and student for the same seeds and classes, a row for each number of calls."""
+    generator, seeds = run.generator, seeds_of(seed, SHOWN)
+    given = generator.draw(seeds)  # labels, z and x_T that both start from
+    known = Given(label=given.label, z=given.z)
+
+    def row(who: Generator, plan: Plan) -> Tensor:
+        return who.sample(SHOWN, plan, known, seeds=seeds).cpu()
+
+    rows: list[tuple[str, Tensor]] = []
+    if teacher is not None:
+        whole = teacher.generator.plan
+        rows.append((f"teacher: {plan_line(teacher.generator, whole)}", row(teacher.generator, whole)))
+        rows += [
+            (f"{way.who}: {plan_line(way.generator, way.plan)}", row(way.generator, way.plan))
+            for way in teachers(teacher)
+            if way.sampler == "ddim" and way.calls in (1, 2, 4)
+        ]
+    rows += [(f"{w.who}: {plan_line(w.generator, w.plan)}", row(w.generator, w.plan)) for w in students(run)]
+    sheets = [grid.side_by_side([grid.grid(x, run.facts, columns=SHOWN)], [name]) for name, x in rows]
+    return grid.png(grid.stack(sheets, gaps=[10] * len(sheets)))

@@ -1,0 +1,105 @@
+"""Whether a run can teach: a diffusion model that was trained, and whose training did not diverge.
+
+A network that knows nothing answers 0, and the row it is read through (diffusion/scaling.py) makes of that
+the best answer that only looks at the pixel itself. A teacher must do better on training images:
+
+    error = mean over noise levels of |x_0 - mean(x_t)|^2,        sigma/alpha = d/4, d/2, d, 2d
+
+That one number finds a training that diverged, one that never began, and averaged weights that still hold
+the initial ones: then the raw weights beside them do better.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..core.condition import Condition
+from ..core.errors import DivergedError, UsageError
+from ..core.noise import Noise, seed_of
+from ..data.dataset import Dataset
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.level import combine
+from ..diffusion.scaling import Scaled
+from ..models.generator import Generator, evaluating
+from ..objectives.denoising import diffusion_of
+from ..training.keeper import MODEL
+from .run import Run
+from .weights import fill
+
+LEVELS = (0.25, 0.5, 1.0, 2.0)  # of sigma/alpha, times the data's deviation
+LOOKED_AT = 128  # images
+BETTER = 0.97  # of the error of an answer that ignores all other pixels
+
+
+def check_teacher(run: Run, data: Dataset, deviation: float) -> None:
+    """UsageError or DivergedError, in words, where a run has nothing to teach."""
+    if "teacher" in run.about:
+        raise UsageError(
+            f"{run.path} is itself a few-step student, and answers no longer with what a teacher needs",
+            where=run.path,
+            remedy=f"Distil its teacher again: sfumato distill {run.about['teacher']['run']}",
+        )
+    error, blind = errors(run.generator, data, deviation)
+    if not math.isfinite(error):
+        raise DivergedError(
+            f"the answers of {run.path} are not finite numbers: its training diverged",
+            where=run.path,
+            remedy="Train it again with a lower rate, then distil.",
+        )
+    if error < BETTER * blind:
+        return
+    stage = run.weights.under_way
+    if stage and (raw := _raw_error(run, data, deviation)) < BETTER * blind:
+        raise UsageError(
+            f"the averaged weights of {run.path} still hold the initial ones (error {error:.3g}; "
+            f"the weights under training have {raw:.3g})",
+            where=f"stage '{stage}' after {run.weights.seen:,} examples",
+            remedy="Train it on by the command that made it; the average follows within the first tenth.",
+        )
+    raise UsageError(
+        f"{run.path} has learned nothing that it could teach: it denoises training images with an error of "
+        f"{error:.3g}, and looking at each pixel alone gives {blind:.3g}",
+        where=run.path,
+        remedy="Train it (longer) first; if its training diverged, with a lower rate.",
+    )
+
+
+def errors(generator: nn.Module, data: Dataset, deviation: float) -> tuple[float, float]:
+    """(the model's, the untrained network's) mean squared error of denoised training images."""
+    assert isinstance(generator, Generator)
+    _, density = diffusion_of(generator)
+    denoiser = density.denoiser
+    assert isinstance(denoiser, Scaled)
+    count = min(LOOKED_AT, len(data))
+    with torch.inference_mode(), evaluating(generator):
+        noise = Noise([seed_of("teacher", 0)], rows=count, device=density.device)
+        x, cond = generator.observe(data.batch(range(count), density.device), noise=noise)
+        pairs = [_pair(denoiser, density.schedule.path.level, x, cond, v * deviation, noise) for v in LEVELS]
+    return (sum(error for error, _ in pairs) / len(LEVELS), sum(blind for _, blind in pairs) / len(LEVELS))
+
+
+def _pair(
+    denoiser: Scaled, level_of: object, x: Tensor, cond: Condition, ratio: float, noise: Noise
+) -> tuple[float, float]:
+    level = level_of(-2.0 * math.log(ratio))  # type: ignore[operator]
+    x_t = level.mix(x, noise.normal(x.shape, x.dtype))
+    c = denoiser.scaling(level)
+    answer: Denoiser = denoiser
+    error = float((answer(x_t, level, cond).mean - x).square().mean())
+    return error, float((combine((c.skip, x_t)) - x).square().mean())
+
+
+def _raw_error(run: Run, data: Dataset, deviation: float) -> float:
+    """The error with the weights under training in place of the averaged ones; the run keeps the latter."""
+    found = run.folder.newest()
+    if found is None:
+        return math.inf
+    kept = {name: value.clone() for name, value in run.model.state_dict().items()}
+    fill(run.model, found.file(MODEL), None)
+    try:
+        return errors(run.generator, data, deviation)[0]
+    finally:
+        run.model.load_state_dict(kept)
