@@ -4,6 +4,7 @@
     run = sfumato.train("diffusevae", "digits", budget=sfumato.Budget(hours=0.05))
     run.sample(64, seed=0)                      # uint8 array (64, 8, 8)
     sfumato.evaluate(run)                       # metrics, each with its protocol
+    sfumato.likelihood(run, ["scans/"])         # bits per dimension of images, and how unusual they are
 
 The package is a house of floors; a file imports only from lower floors (docs/architecture.md).
 Nothing heavy is imported until it is used.
@@ -14,12 +15,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "Run", "__version__", "compare", "doctor", "evaluate", "open", "recipes", "train"]
+__all__ = [
+    "Budget",
+    "Run",
+    "__version__",
+    "compare",
+    "distill",
+    "doctor",
+    "evaluate",
+    "likelihood",
+    "open",
+    "recipes",
+    "train",
+]
 
 if TYPE_CHECKING:
     from .app.compare import compare
+    from .app.distill import distill
     from .app.doctor import doctor
     from .app.evaluate import evaluate
+    from .app.likelihood import likelihood
     from .app.run import Run
     from .app.run import open_run as open
     from .app.train import Budget, train
@@ -29,8 +44,10 @@ _HOME = {
     "Run": ("app.run", "Run"),
     "open": ("app.run", "open_run"),
     "train": ("app.train", "train"),
+    "distill": ("app.distill", "distill"),
     "doctor": ("app.doctor", "doctor"),
     "evaluate": ("app.evaluate", "evaluate"),
+    "likelihood": ("app.likelihood", "likelihood"),
     "compare": ("app.compare", "compare"),
     "recipes": ("recipes", None),
 }

@@ -1,0 +1,194 @@
+"""Words of the command line for likelihoods: which number, of which images, image by image.
+
+    ode    log p(x) by the probability-flow ODE, a bound where grey levels are dequantised (diffusion)
+    vlb    the variational bound of a diffusion on grey levels
+    elbo   the ELBO of a VAE, or with several draws its importance-weighted bound
+
+An image's value is a function of the model, the image and the seed: its noise follows from a hash of its
+content, so neither its neighbours nor its place in a folder matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UsageError, did_you_mean
+from ..core.noise import Noise, seed_of
+from ..core.shapes import rows_at_once
+from ..data.dataset import Batch, Dataset
+from ..evaluation.bits import CODE, DENSITY, Sums, bound_of, check_levels, unit_of
+from ..evaluation.flow import Flow, flow_log_prob
+from ..evaluation.protocol import Metric
+from ..evaluation.scene import About
+from ..evaluation.variational import TERMS, vlb
+from ..models.density import Plan
+from ..models.diffusion import Diffusion
+from ..samplers.likelihood import Hutchinson
+from .latents import protocol_of
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for: a number by its word, its draws (None: what the word needs), guidance, seed."""
+
+    bound: str
+    draws: int | None = None
+    tolerance: float | None = None
+    guidance: float | None = None
+    seed: int = 0
+
+
+class Found(NamedTuple):
+    """log p(x), or a bound on it, in nats (n,), with its name and unit."""
+
+    nats: Tensor
+    name: str
+    unit: str
+
+
+Score: TypeAlias = Callable[[Run, Batch, Noise, Asked], Found]
+
+
+def _ode(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
+    how = Flow() if asked.tolerance is None else Flow(tolerance=asked.tolerance)
+    if asked.draws is not None:
+        how = replace(how, draws=asked.draws)
+        if run.facts.levels is None:
+            how = replace(how, divergence=Hutchinson(asked.draws))
+    plan: Plan | None = run.plan(guidance=asked.guidance)
+    nats = flow_log_prob(run.generator, batch, run.facts.levels, noise=noise, how=how, plan=plan)
+    return Found(nats, "ODE", DENSITY if run.facts.levels is None else CODE)
+
+
+def _vlb(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
+    found = vlb(run.generator, batch, run.facts.levels, terms=asked.draws or TERMS, noise=noise)
+    return Found(-found.total, "VLB", CODE)
+
+
+def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
+    owner, model = run.latent()
+    sums, unit = Sums.zero(len(batch), batch.x.device), CODE
+    for _ in range(asked.draws or 1):
+        trace = model.trace(batch.x, noise=noise)
+        unit = unit_of(trace.likelihood, run.facts.levels)
+        sums = sums.add(trace)
+    elbo, _, weighted = sums.means()
+    stage = "" if owner is run.model else " of the first stage"
+    if sums.draws > 1:
+        return Found(weighted, f"IWAE-{sums.draws}{stage}", unit)
+    return Found(elbo, f"ELBO{stage}", unit)
+
+
+BOUNDS: dict[str, Score] = {"ode": _ode, "vlb": _vlb, "elbo": _elbo}
+MOST = {"ode": 200, "vlb": 1000, "elbo": 2000}  # images of an evaluation
+
+
+def default_bound(run: Run) -> str:
+    """The word for the tightest number a run has."""
+    return "ode" if isinstance(run.generator.density, Diffusion) else "elbo"
+
+
+def score(run: Run, parts: Sequence[Dataset], asked: Asked, label: int | None = None) -> Found:
+    """log p(x) of every image of data sets as the run sees them, one after the other.
+
+    label: the class of all of them; None: as the data tell. UsageError where the model or the images have
+    no such number.
+    """
+    check_bound(asked.bound)
+    if asked.draws is not None and asked.draws < 1:
+        raise UsageError(f"{asked.draws} draws", remedy="Ask for at least one.")
+    _check_used(asked)
+    found = []
+    with torch.no_grad():
+        for batch, hashes in _batches(run, parts, label):
+            noise = Noise([seed_of("likelihood", asked.seed, h) for h in hashes], device=run.device)
+            found.append(BOUNDS[asked.bound](run, batch, noise, asked))
+    nats = torch.cat([f.nats.double().cpu() for f in found])
+    return Found(nats, found[0].name, found[0].unit)
+
+
+def bound_metrics(
+    run: Run, held_out: Dataset, about: About, bound: str, seed: int = 0
+) -> tuple[list[Metric], list[str]]:
+    """The likelihood of unseen images by its word, as a metric; or the reason why there is none."""
+    part = held_out.take(range(min(MOST[bound], len(held_out))))
+    try:
+        found = score(run, [part], Asked(bound, seed=seed))
+    except UsageError as error:
+        return [], [f"Not reported: {error.what}."]
+    one = bound_of(found.name, found.nats, math.prod(run.facts.shape), found.unit)
+    protocol = protocol_of(about, "held-out", len(part))
+    return [Metric(found.name, one.bits.value, one.bits.spread, protocol, unit=found.unit)], []
+
+
+def bits(nats: Tensor, size: int) -> Tensor:
+    """-log_2 p per number of an image."""
+    return -nats / (size * math.log(2.0))
+
+
+def check_bound(bound: str) -> None:
+    """UsageError for a word that is none."""
+    if bound not in BOUNDS:
+        raise UsageError(f"no likelihood '{bound}'", remedy=did_you_mean(bound, BOUNDS))
+
+
+def _check_used(asked: Asked) -> None:
+    """UsageError for an option that would change nothing."""
+    for name, value in (("--tolerance", asked.tolerance), ("--guidance", asked.guidance)):
+        if value is not None and asked.bound != "ode":
+            raise UsageError(
+                f"{name} changes nothing here: it is of the ODE alone",
+                remedy=f"Leave {name} out, or --bound ode.",
+            )
+
+
+def _batches(run: Run, parts: Sequence[Dataset], label: int | None) -> Iterator[tuple[Batch, list[int]]]:
+    """All images, as many at a time as their size allows, with the hashes of their contents."""
+    most, rows, hashes = rows_at_once(run.facts.shape), list[Batch](), list[int]()
+    for part in parts:
+        for first in range(0, len(part), most):
+            ids = range(first, min(first + most, len(part)))
+            rows.append(_checked(run, part, part.batch(ids, run.device), label))
+            hashes += [int(part.hashes[i]) for i in ids]
+            if len(hashes) >= most:
+                yield _joined(rows), hashes
+                rows, hashes = [], []
+    if rows:
+        yield _joined(rows), hashes
+
+
+def _joined(rows: Sequence[Batch]) -> Batch:
+    labels = [batch.label for batch in rows]
+    known = [label for label in labels if label is not None]
+    return Batch(
+        torch.cat([batch.x for batch in rows]),
+        torch.cat(known) if len(known) == len(rows) else None,
+        torch.cat([batch.index for batch in rows]),
+    )
+
+
+def _checked(run: Run, part: Dataset, batch: Batch, label: int | None) -> Batch:
+    """The batch with its class; UsageError that names the first image outside the run's grey levels."""
+    if run.facts.levels is not None:
+        for x, i in zip(batch.x.cpu(), batch.index.tolist(), strict=True):
+            try:
+                check_levels(x, run.facts.levels)
+            except UsageError as error:
+                where = f"{part.name_of(i)}, {error.where}"
+                raise UsageError(error.what, where=where, remedy=error.remedy) from None
+    if label is not None:
+        return replace(batch, label=torch.full((len(batch),), label, device=batch.x.device))
+    if batch.label is None and "label" in run.generator.slots:
+        raise UsageError(
+            "this model gives the likelihood of an image of a known class",
+            where=part.facts.source,
+            remedy="Say which class they have: --class NAME, or put each class into a folder of its own.",
+        )
+    return batch

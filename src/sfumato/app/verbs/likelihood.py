@@ -1,0 +1,59 @@
+"""`sfumato likelihood RUN FILES`: bits per dimension of images, and how unusual the model finds them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..console import Console
+from ..options import Class, Device, Guidance, Json, RunPath, Seed
+
+NAME = "likelihood"
+
+
+def command(
+    run: RunPath,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILES", help="Pictures, folders or arrays; default: held-out images."),
+    ] = None,
+    bound: Annotated[
+        str | None,
+        typer.Option("--bound", help="ode, vlb or elbo; default: ode for diffusion, elbo for a VAE."),
+    ] = None,
+    class_name: Class = None,
+    against: Annotated[
+        int, typer.Option("--against", min=0, help="Held-out images to rank each image among.")
+    ] = 100,
+    draws: Annotated[
+        int | None,
+        typer.Option("--draws", min=1, help="Draws an image: more, less chance (elbo: a tighter bound)."),
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", help="Of the ODE solver; default 1e-4.")
+    ] = None,
+    guidance: Guidance = None,
+    seed: Seed = 0,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Bits/dim of each image by a named bound, and its rank among held-out images."""
+    from ..likelihood import likelihood
+    from ..run import open_run
+
+    console = Console(as_json)
+    opened = open_run(run, device=device)
+    found = likelihood(
+        opened,
+        files or (),
+        bound=bound,
+        class_name=class_name,
+        against=against,
+        draws=draws,
+        tolerance=tolerance,
+        guidance=guidance,
+        seed=seed,
+    )
+    console.answer(found.to_json(), found.lines())
+    console.next(f"sfumato evaluate {run}")

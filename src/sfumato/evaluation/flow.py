@@ -1,0 +1,137 @@
+"""log p(x) of a diffusion model's probability-flow ODE, as bits per dimension of images.
+
+    floats       log p(x) itself, a density over [-1, 1] (samplers/likelihood.py)
+    grey levels  log P(x) >= E_q[log p(x + u) - log q(u)]      (distributions/dequantise.py)
+
+The flow runs between the ends of the model's own schedule. Its density is the one that the deterministic
+solvers sample from, in the limit of many steps and without clipping of predictions (a clipped prediction is
+no smooth flow). Guidance is part of the flow and so of the density.
+
+A class-conditional model gives log p(x given its class). For DiffuseVAE the condition is drawn from the
+encoder and costs log q(z given x) - log p(z): a bound. Where the divergence is estimated (more than 16
+numbers an image) the value is unbiased, and its chance part shrinks with probes and with images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.noise import Noise, seed_of
+from ..data.dataset import Batch
+from ..diffusion.level import Level
+from ..distributions.dequantise import Dequantisation, TruncatedNormal, Uniform
+from ..models.density import Plan
+from ..models.generator import Generator, evaluating
+from ..objectives.estimate import ends
+from ..objectives.estimate import ends
+from ..samplers.ddim import Ddim
+from ..samplers.likelihood import Divergence, log_likelihood
+from .bits import CODE, DENSITY, Bound, bound_of, check_levels
+from .variational import latent_cost, pixel_diffusion
+
+TOLERANCE = 1e-4  # of the solver: errors far below 0.001 bits/dim, in half the steps of 1e-6
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How the likelihood of the flow is computed.
+
+    draws       dequantisations of an image (no meaning for floats), each with probes of its own
+    divergence  of the velocity; None: exact up to 16 numbers an image, else one Rademacher probe
+    tolerance   of the solver; it decides the number of network calls
+    uniform     dequantise uniformly; else by the model's own last noise, cut to the bin
+    """
+
+    draws: int = 1
+    divergence: Divergence | None = None
+    tolerance: float = TOLERANCE
+    uniform: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be computed."""
+        if self.draws < 1:
+            raise UsageError(f"{self.draws} draws of a bound", remedy="Ask for at least one.")
+        if not 1e-12 <= self.tolerance <= 0.1:
+            raise UsageError(
+                f"a tolerance of {self.tolerance:g}",
+                remedy="Give one between 1e-12 and 0.1: for example 1e-4.",
+            )
+
+
+def flow_log_prob(
+    generator: Generator,
+    batch: Batch,
+    levels: int | None,
+    *,
+    noise: Noise,
+    how: Flow | None = None,
+    plan: Plan | None = None,
+) -> Tensor:
+    """log p(x) of floats, or an unbiased estimate of a lower bound on log P(x) of grey levels, (B,) nats.
+
+    plan: of which only guidance matters here; None: the generator's own. One row of noise an image.
+    UsageError where the model or the images have no such number.
+    """
+    how = how or Flow()
+    density = pixel_diffusion(generator, levels, "likelihood by the flow", floats=True)
+    if levels is not None:
+        check_levels(batch.x.cpu(), levels)
+    plan = replace(plan or generator.plan, clip=False, solver=Ddim())  # an ODE solver: guides look at it
+    low, high = ends(density.schedule)
+    last = density.schedule.path.level(high)
+    total = torch.zeros(len(batch), dtype=torch.float64, device=batch.x.device)
+    draws = how.draws if levels is not None else 1
+    with torch.no_grad(), evaluating(generator):
+        for _ in range(draws):
+            _, cond = generator.observe(batch, noise=noise)
+            denoiser, _ = density.wrapped(plan, cond)
+            x, log_q = batch.x, torch.zeros_like(total)
+            if levels is not None:
+                x, log_q = _dequantisation(levels, last, how.uniform).draw(batch.x, noise)
+            found = log_likelihood(
+                denoiser,
+                density.schedule.path,
+                x.to(density.dtype),
+                low,
+                high,
+                cond=cond,
+                divergence=how.divergence,
+                noise=noise,
+                tolerance=how.tolerance,
+            )
+            total += found.log_prob - log_q
+            for cost in latent_cost(generator, batch, noise).values():
+                total -= cost
+    return total / draws
+
+
+def _dequantisation(levels: int, last: Level, uniform: bool) -> Dequantisation:
+    return Uniform(levels) if uniform else TruncatedNormal(levels, float(last.sigma) / float(last.alpha))
+
+
+def flow_bounds(
+    generator: Generator,
+    batches: Iterable[Batch],
+    levels: int | None,
+    *,
+    how: Flow | None = None,
+    plan: Plan | None = None,
+    seed: int = 0,
+) -> Bound:
+    """The flow's likelihood over images in bits per dimension; the spread is over images.
+
+    Each image has its own noise, a function of seed and position: the batch size does not matter.
+    """
+    found, size, seen = [], 1, 0
+    for batch in batches:
+        noise = Noise([seed_of("flow", seed, seen + i) for i in range(len(batch))], device=batch.x.device)
+        found.append(flow_log_prob(generator, batch, levels, noise=noise, how=how, plan=plan))
+        size, seen = batch.x[0].numel(), seen + len(batch)
+    if not found:
+        raise ValueError("a likelihood needs at least one batch of images")
+    return bound_of("ODE", torch.cat(found), size, DENSITY if levels is None else CODE)
