@@ -28,7 +28,6 @@ from ..distributions.dequantise import Dequantisation, TruncatedNormal, Uniform
 from ..models.density import Plan
 from ..models.generator import Generator, evaluating
 from ..objectives.estimate import ends
-from ..objectives.estimate import ends
 from ..samplers.ddim import Ddim
 from ..samplers.likelihood import Divergence, log_likelihood
 from .bits import CODE, DENSITY, Bound, bound_of, check_levels

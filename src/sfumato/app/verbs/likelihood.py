@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Class, Device, Guidance, Json, RunPath, Seed
+from ..options import Device, Guidance, Json, RunPath
 
 NAME = "likelihood"
 
@@ -22,7 +22,9 @@ def command(
         str | None,
         typer.Option("--bound", help="ode, vlb or elbo; default: ode for diffusion, elbo for a VAE."),
     ] = None,
-    class_name: Class = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="The class of all images, where the model wants one.")
+    ] = None,
     against: Annotated[
         int, typer.Option("--against", min=0, help="Held-out images to rank each image among.")
     ] = 100,
@@ -34,7 +36,9 @@ def command(
         float | None, typer.Option("--tolerance", help="Of the ODE solver; default 1e-4.")
     ] = None,
     guidance: Guidance = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="An image's noise is a function of SEED and its content alone.")
+    ] = 0,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
