@@ -20,7 +20,11 @@ Steps = Annotated[
 ]
 SolverName = Annotated[
     str | None,
-    typer.Option("--solver", help="ancestral, ddim, heun, dpm++2m or unipc; default: the recipe's."),
+    typer.Option(
+        "--solver",
+        help="ddim, heun, dpm++2m, unipc, consistency; with noise: ancestral, sde, sde-dpm++2m, sde-heun, "
+        "langevin, pc. Default: the recipe's.",
+    ),
 ]
 Guidance = Annotated[
     float | None,
