@@ -16,6 +16,7 @@ from .run import open_run
 from .train import Budget, train
 
 HELD_OUT = 1 / 3
+EPOCHS = 250  # of the refiner: on a fast machine more would only copy (docs/log.md)
 SHARES = {"judge": 0.05, "model": 0.82}  # of the minutes; the rest is for judging and pictures
 
 
@@ -40,6 +41,7 @@ def demo(out: Path, *, minutes: float = 8.5, seed: int = 0, console: Console | N
         "digits",
         out=out,
         budget=Budget(hours=minutes * SHARES["model"] / 60),
+        settings={"stages.refiner.epochs": EPOCHS},
         seed=seed,
         held_out=HELD_OUT,
         console=console,

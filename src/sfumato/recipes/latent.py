@@ -22,7 +22,7 @@ from ..objectives.objective import Objective
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
 from .diffusion import class_count, labels, modern_density, modern_objective, modern_plan
-from .sizes import backbone, encoder_and_decoder, latent_size, likelihood_of, mixture_of
+from .sizes import backbone, dropout_of, encoder_and_decoder, latent_size, likelihood_of, mixture_of
 
 SHARE = 0.2  # of the budget of DiffuseVAE for its VAE
 # most passes of a VAE over its images; on digits the held-out ELBO was best between 38 and 76 passes
@@ -78,7 +78,7 @@ def diffusevae(
     beta: float = 1.0,
     components: int = 16,
     conditional: bool = False,
-    dropout: float = 0.0,
+    dropout: float | None = None,
     batch: int = 64,
 ) -> Recipe:
     """DiffuseVAE (Pandey et al. 2022): a diffusion model that refines what a VAE draws; both in one run.
@@ -93,7 +93,7 @@ def diffusevae(
     beta         weight of the KL in the first stage; 1 is the ELBO
     components   largest number of components of the prior on z
     conditional  give the class to the refiner, and to the prior on z
-    dropout      within the refiner's residual blocks
+    dropout      within the refiner's residual blocks; not said: 0.1 for fewer than 5,000 images, else 0
     batch        images in a training step of the refiner
     """
     if formulation not in (1, 2):
@@ -103,7 +103,7 @@ def diffusevae(
     net = backbone(
         facts,
         width=width,
-        dropout=dropout,
+        dropout=dropout_of(facts, dropout),
         vector_dim=latent if give_z else 0,
         classes=classes,
         concat=True,

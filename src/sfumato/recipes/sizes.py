@@ -32,6 +32,7 @@ PATCH_FROM = 28  # positions a side from which patches pay
 SMALL = 12  # positions a side up to which the networks of a VAE are twice as wide
 TINY = 192  # width of a transformer for two CPU cores
 TOKENS = 64  # most tokens of such a transformer; wider ones have four times as many
+FEW, DROPOUT = 5_000, 0.1  # fewer images are soon learned by heart
 COARSEST = 4  # positions a side at which halving ends
 
 
@@ -43,16 +44,27 @@ def backbone(
     vector_dim: int = 0,
     classes: int = 0,
     concat: bool = False,
+    copies: int = 1,
+    answers: int = 1,
 ) -> nn.Module:
-    """The postponed network of a denoiser; width 0 chooses one."""
+    """The postponed network of a denoiser; width 0 chooses one.
+
+    copies, answers: numbers it is shown and gives for every number of x (fine detail, a variance).
+    """
     extra = facts.channels if concat else 0
+    seen, out = copies * facts.channels, None if copies == answers == 1 else answers * facts.channels
     if not facts.space:
         return lazy(MlpNet)(
-            facts.channels, width=width or 128, concat_channels=extra, vector_dim=vector_dim, classes=classes
+            seen,
+            width=width or 128,
+            concat_channels=extra,
+            vector_dim=vector_dim,
+            classes=classes,
+            out_channels=out,
         )
     patch, levels = patch_and_levels(facts)
     return lazy(UNet)(
-        facts.channels,
+        seen,
         len(facts.space),
         width=width or (48 if patch == 1 else 64),
         multipliers=(1, 2, 2, 2)[:levels],
@@ -60,6 +72,7 @@ def backbone(
         concat_channels=extra,
         vector_dim=vector_dim,
         classes=classes,
+        out_channels=out,
         patch=patch,
         dropout=dropout,
     )
@@ -142,6 +155,17 @@ def mixture_of(facts: Facts, components: int) -> tuple[int, Likelihood]:
         )
     outputs = LogisticMixtureLikelihood(facts.levels, facts.channels, components).outputs
     return outputs, lazy(LogisticMixtureLikelihood)(facts.levels, facts.channels, components)
+
+
+def dropout_of(facts: Facts, asked: float | None) -> float:
+    """Dropout of a denoiser: what was asked for, else 0.1 where there are few images to learn by heart.
+
+    Digits, 1,198 images, 395 passes: copies fall from 15 % of the samples to 8.5 % (unseen images: 5.0 %), at
+    the same Frechet distance.
+    """
+    if asked is not None:
+        return asked
+    return DROPOUT if 0 < facts.count < FEW and facts.space else 0.0
 
 
 def spread(facts: Facts) -> float:
