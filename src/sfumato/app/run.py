@@ -46,6 +46,7 @@ from .guiding import sampler
 from .levels import moved, title
 from .names import plan_line
 from .planning import plan_of
+from .student import check_student
 from .units import ranked
 from .weights import Weights, read_weights
 
@@ -56,6 +57,7 @@ NO_DATA = (
     "held-out images only; sample, interpolate and reconstruct RUN DATA need none of them."
 )
 
+NO_PATH = "Interpolate a vae, diffusion or diffusevae run."
 RANKED_BY = 2048  # held-out images that say what a latent carries
 LEVELS_BY = 256  # the same of a level of a ladder
 
@@ -137,18 +139,8 @@ class Run:
         steps, solver, grid, eta, guidance, interval, classifier, guide, temperature, start. UsageError for
         what would change nothing: steps of a VAE, guidance without a condition.
         """
-        if "teacher" in self.about and asked.get("guidance") is not None:
-            raise UsageError(
-                "the strength of guidance is built into a few-step student",
-                where=self.path,
-                remedy="Distil its teacher again with --set guidance=VALUE.",
-            )
+        check_student(self.about, self.generator.plan, self.path, asked)
         return plan_of(self, **asked)
-
-    @property
-    def discrete(self) -> bool:
-        """Whether images become discrete codes."""
-        return isinstance(self.generator.codec, VqVae)
 
     def latent(self) -> tuple[Generator, LatentVariableModel]:
         """The generator that owns a small latent z, and its model."""
@@ -254,7 +246,7 @@ class Run:
         self, data: str | None = None, count: int = 16, *, seed: int = 0, **asked: Any
     ) -> Reconstructions:
         """Held-out images (or those of `data`), the first stage's image of them, and the final one."""
-        first = self.generator if self.discrete else self.latent()[0]
+        first = self.generator if isinstance(self.generator.codec, VqVae) else self.latent()[0]
         plan = self.plan(**asked)
         if data is None:
             source = self.unseen(f"Give images: sfumato reconstruct {self.path} DATA")
@@ -286,10 +278,7 @@ class Run:
         ends = [here, generator.draw(seeds_of(to_seed, 1), plan, Given(label=here.label))]
         slots = sorted({"z", "x_T"} & ends[0].names)
         if not slots:
-            raise UsageError(
-                f"{self.path} has discrete codes, and there is no path from one to another",
-                remedy="Interpolate a vae, diffusion or diffusevae run.",
-            )
+            raise UsageError(f"{self.path} has discrete codes, between which there is no path", remedy=NO_PATH)
         if between not in (*slots, "all"):
             raise UsageError(
                 f"nothing called '{between}' to interpolate", remedy=f"Here: {', '.join(slots)}, all."

@@ -48,7 +48,8 @@ from .stepped import STEPS, Row, StepTable, lines
 from .weights import AVERAGES, fill_average
 
 CALLS = (1, 2, 4, 8, 10, 50)
-FEWEST, MOST = 200, 2000
+FEWEST, MOST = 200, 2000  # samples
+LEAST = 10  # held-out images
 PART = 0.1  # of the training's time
 SHOWN = 8  # images a row of the picture
 PICTURE = "teacher-student"
@@ -78,6 +79,9 @@ def compare_steps(
     console = console or Console()
     ways = [*students(run), *(teachers(teacher) if teacher is not None else ())]
     held_out, train = run.data.held_out, run.training
+    if len(held_out) < LEAST:
+        console.say(f"No table of steps: {len(held_out)} images are held out, and it takes {LEAST}.")
+        return StepTable()
     critic = find_judge(run, judge, held_out, console)
     found, _ = judges(run, critic, train)
     features, number = found[0], count or affordable(run, ways)
