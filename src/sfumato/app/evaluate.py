@@ -24,6 +24,7 @@ from ..evaluation.scene import About
 from ..models.density import Plan
 from ..models.given import Given, seeds_of
 from ..report import grid
+from .codes import code_metrics
 from .console import Console
 from .conversions import conversions, resampling
 from .guiding import sampler
@@ -99,7 +100,8 @@ def evaluate(
         batch=rows_at_once(run.facts.shape),
     )
     bits, why = likelihood(run, held_out, about)
-    metrics, notes = [*judgement.metrics, *bits], [*judgement.notes, *notes, *why]
+    codes, reason = code_metrics(run, held_out, about)
+    metrics, notes = [*judgement.metrics, *bits, *codes], [*judgement.notes, *notes, *why, *reason]
     neighbours(run, judgement, train)
     run.folder.disk.replace(run.path / EVALUATION, evaluation_json(metrics, notes))
     return Evaluation(tuple(metrics), tuple(notes), write_report(run))

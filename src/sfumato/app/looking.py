@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..data.facts import Facts
+from ..models.autoregressive import Autoregressive
 from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..models.trace import LatentVariableModel
+from ..models.vqvae import VqVae
 from ..report import grid
 from ..samplers.ddim import Ddim
 from ..samplers.grids import Trailing
@@ -56,7 +58,7 @@ class SampleGrid(Probe):
     def look(self, moment: Moment) -> Finding:
         """Draw, write, and measure the tint."""
         generator = generator_at(moment.model, moment.on)
-        if generator is None:
+        if generator is None or _untrained(generator):
             return Finding()
         with moment.averaged():
             averaged = self.draw(generator)
@@ -111,7 +113,7 @@ class ReconstructionGrid(Probe):
     def look(self, moment: Moment) -> Finding:
         """Encode to the posterior mean, decode, write both rows."""
         generator = generator_at(moment.model, moment.on)
-        if generator is None or not isinstance(generator.codec, LatentVariableModel) or not len(self.x):
+        if generator is None or not len(self.x) or not _autoencoder(generator.codec, moment):
             return Finding()
         with moment.averaged(), torch.inference_mode():
             x = self.x.to(generator.density.device)
@@ -120,13 +122,26 @@ class ReconstructionGrid(Probe):
             path = moment.run.samples / f"{moment.stage}-reconstruction-{moment.seen:010d}.png"
             moment.run.disk.replace(path, grid.png(grid.over(self.x, again, self.facts)))
         mse = float((again - self.x).square().mean())
-        followed = generator is not moment.model and moment.seen >= moment.target
+        followed = generator is not moment.model or isinstance(generator.codec, VqVae)
+        followed = followed and moment.seen >= moment.target
         return Finding({"reconstruction_mse": mse}, tuple(self.remarks(mse)) if followed else ())
 
     def remarks(self, mse: float) -> list[str]:
         """At the end of a first stage: a sentence if the next one gets little from it."""
         variance = float((self.x - self.x.mean(0)).square().mean())
         return watch.hand_over(max(0.0, 1.0 - mse / variance)) if variance > 0 else []
+
+
+def _autoencoder(codec: nn.Module, moment: Moment) -> bool:
+    """Whether this stage works on an autoencoder; one of codes is left alone while its prior is trained."""
+    if isinstance(codec, VqVae):
+        return moment.model.get_submodule(moment.on) is codec
+    return isinstance(codec, LatentVariableModel)
+
+
+def _untrained(generator: Generator) -> bool:
+    """Whether the prior over codes has learned nothing yet: its samples would be those of chance."""
+    return isinstance(generator.density, Autoregressive) and generator.density.fresh
 
 
 def labels_in_turn(generator: Generator, facts: Facts, count: int) -> Given:

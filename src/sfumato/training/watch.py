@@ -61,10 +61,11 @@ def exploding(kl_per_unit: Sequence[float]) -> list[str]:
 
 
 def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
-    """What the KL says, from an objective's notes kl_per_unit and (of a ladder) kl_per_level."""
+    """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used (of discrete codes)."""
     units = notes.get("kl_per_unit", ())
     levels = notes.get("kl_per_level", ())
-    return [*(empty_levels(levels, done) if levels else collapse(units)), *exploding(units)]
+    told = [*(empty_levels(levels, done) if levels else collapse(units)), *exploding(units)]
+    return [*told, *dead_codes(notes.get("codes_used", ()))]
 
 
 def dead_codes(used: Sequence[float]) -> list[str]:

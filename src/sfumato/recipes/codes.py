@@ -1,0 +1,271 @@
+"""Models of discrete codes: the VQ-VAE and its prior, with one level of codes or two.
+
+    vq-vae      Generator(VqVae, autoregressive prior over its codes)
+    vq-vae-2    Generator(VqVae of two levels, prior of the lower codes given the upper ones,
+                CodesAbove(prior of the upper ones))
+
+One run does all of it: the codebooks start from the data by k-means, the autoencoder is trained, then a prior
+for each level, the coarsest first. It is not done before it can draw images from nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.errors import DataError, UsageError
+from ..core.lazy import lazy
+from ..data.facts import Facts
+from ..models.autoregressive import Autoregressive, CodesAbove
+from ..models.codec import Pixels
+from ..models.generator import Generator
+from ..models.vqvae import CodeLevel, VqVae
+from ..nets.kmeans import PER_CODE
+from ..nets.pixelcnn import PixelCnn
+from ..nets.quantize import Quantizer, ScalarQuantizer, VectorQuantizer
+from ..nets.spatial import SpatialDecoder, SpatialEncoder, grid_of
+from ..nets.transformer import CausalTransformer
+from ..objectives.likelihood import CodeLikelihood
+from ..objectives.quantized import Quantized
+from ..training.rates import Cosine
+from ..training.stage import Fit, Recipe, Stage
+from .diffusion import class_count, labels
+from .sizes import SMALL, spread
+
+CODEC_SHARE = 0.4  # of the budget for the autoencoder
+MOST_CODES = 512
+VECTORS_PER_CODE = 200  # of the data, from which a code is worth having
+POSITIONS = (64, 256)  # most codes of an image on the coarsest level, and on the one below
+VALUES = 2**26  # pixels held at once to start the codebooks from
+LEVELS = {64: (4, 4, 4), 125: (5, 5, 5), 256: (8, 8, 4), 512: (8, 8, 8), 1000: (8, 5, 5, 5)}
+
+
+def vq_vae(
+    facts: Facts,
+    *,
+    codes: int = 0,
+    dim: int = 32,
+    width: int = 0,
+    beta: float = 0.25,
+    gamma: float = 0.99,
+    patience: int = 100,
+    scalar: bool = False,
+    pixelcnn: bool = False,
+    prior_width: int = 128,
+    prior_depth: int = 4,
+    dropout: float = 0.1,
+    conditional: bool = False,
+    batch: int = 64,
+) -> Recipe:
+    """VQ-VAE (van den Oord et al. 2017): images as a small grid of integers, and a prior that draws grids.
+
+    The codebook starts by k-means, follows averages, and restarts dead codes; the prior is a causal
+    transformer. Reconstruction is sharper than a VAE's at equal size; samples are as coherent as the prior.
+
+    codes        size of the codebook; 0: by the amount of data, up to 512
+    dim          dimensions of a code's vector
+    width        channels of the autoencoder; 0: 64 (small images: 128)
+    beta         weight of the commitment
+    gamma        decay of the averages the codebook follows; 0: train it by its gradient
+    patience     a code idle for patience * codes vectors is restarted; 0: never
+    scalar       finite scalar quantisation in place of a codebook (Mentzer et al. 2023)
+    pixelcnn     a gated PixelCNN with attention as prior in place of the transformer
+    prior_width  channels of the prior
+    prior_depth  layers of the prior (a PixelCNN has twice as many)
+    dropout      within the prior; more where few images are trained on for long
+    conditional  give the class to the prior
+    batch        images in a training step
+    """
+    return _recipe(**locals(), levels=1)
+
+
+def vq_vae_2(
+    facts: Facts,
+    *,
+    codes: int = 0,
+    dim: int = 32,
+    width: int = 0,
+    beta: float = 0.25,
+    gamma: float = 0.99,
+    patience: int = 100,
+    scalar: bool = False,
+    pixelcnn: bool = False,
+    prior_width: int = 128,
+    prior_depth: int = 4,
+    dropout: float = 0.1,
+    conditional: bool = False,
+    batch: int = 64,
+) -> Recipe:
+    """VQ-VAE-2 (Razavi et al. 2019): codes on two levels, the upper for the whole, the lower for detail.
+
+    The lower level sees what the upper says and describes the rest; its prior continues what the prior of
+    the upper level drew.
+
+    codes        size of each codebook; 0: by the amount of data, up to 512
+    dim          dimensions of a code's vector
+    width        channels of the autoencoder; 0: 64 (small images: 128)
+    beta         weight of the commitment
+    gamma        decay of the averages the codebooks follow; 0: train them by their gradient
+    patience     a code idle for patience * codes vectors is restarted; 0: never
+    scalar       finite scalar quantisation in place of codebooks (Mentzer et al. 2023)
+    pixelcnn     gated PixelCNNs with attention as priors in place of transformers
+    prior_width  channels of each prior
+    prior_depth  layers of each prior (a PixelCNN has twice as many)
+    dropout      within the priors; more where few images are trained on for long
+    conditional  give the class to both priors
+    batch        images in a training step
+    """
+    return _recipe(**locals(), levels=2)
+
+
+def _recipe(
+    facts: Facts,
+    *,
+    levels: int,
+    codes: int,
+    dim: int,
+    width: int,
+    beta: float,
+    gamma: float,
+    patience: int,
+    scalar: bool,
+    pixelcnn: bool,
+    prior_width: int,
+    prior_depth: int,
+    dropout: float,
+    conditional: bool,
+    batch: int,
+) -> Recipe:
+    if not facts.space:
+        raise UsageError(
+            "codes lie on a grid, and these data are points",
+            where=facts.source or None,
+            remedy="Use vae or diffusion for points.",
+        )
+    classes, grids = class_count(facts, conditional), _grids(facts, _halvings(facts, levels))
+    codes = codes or _codes(facts, grids)
+    quantizers = [_quantizer(codes, dim, gamma, patience, scalar) for _ in grids]
+    if scalar:
+        codes = math.prod(quantizers[0].arguments["levels"])  # type: ignore[attr-defined]
+    codec = _codec(facts, quantizers, width or (128 if max(facts.space) <= SMALL else 64))
+    _check(facts, codes, grids)
+    prior = None
+    for k, grid in enumerate(grids):
+        above = tuple((codes, higher) for higher in grids[:k])
+        net = (
+            lazy(PixelCnn)(
+                codes, grid, above, classes=classes, width=prior_width, depth=2 * prior_depth, dropout=dropout
+            )
+            if pixelcnn
+            else lazy(CausalTransformer)(
+                codes, grid, above, classes=classes, width=prior_width, depth=prior_depth, dropout=dropout
+            )
+        )
+        prior = lazy(Generator)(
+            codec=codec if k == levels - 1 else lazy(Pixels)(),
+            density=lazy(Autoregressive)(net),
+            conditioner=labels(classes) if prior is None else lazy(CodesAbove)(prior),
+        )
+    objective = lazy(Quantized)(beta, round(spread(facts) ** 2, 6), max(1, facts.count))
+    start = () if scalar else (_start(facts, codes, grids),)
+    return lazy(Recipe)(
+        model=prior,
+        stages=(
+            *start,
+            lazy(Stage)(
+                name="codes",
+                objective=objective,
+                on="codec",
+                rate=lazy(Cosine)(peak=1e-3),
+                batch=batch,
+                share=CODEC_SHARE,
+            ),
+            *(_prior_stage(levels, k, grids, batch) for k in range(levels)),
+        ),
+    )
+
+
+def _prior_stage(levels: int, number: int, grids: list[tuple[int, ...]], batch: int) -> Stage:
+    """The stage of one level's prior, 0 the coarsest; a level gets budget by the logarithm of its codes."""
+    above = levels - 1 - number
+    weights = [math.log(1 + math.prod(grid)) for grid in grids]
+    return lazy(Stage)(
+        name="prior" if levels == 1 else f"prior-{number + 1}",
+        objective=lazy(CodeLikelihood)(above),
+        train=".".join(["conditioner.first"] * above + ["density"]),
+        rate=lazy(Cosine)(peak=1e-3),
+        batch=batch,
+        share=round((1.0 - CODEC_SHARE) * weights[number] / sum(weights), 3),
+        decay=0.01,
+    )
+
+
+def _start(facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> Fit:
+    """k-means over the vectors of as many images as it gains from, as far as memory allows."""
+    wanted = math.ceil(PER_CODE * codes / math.prod(grids[0]))
+    held = max(64, VALUES // math.prod(facts.shape))
+    return lazy(Fit)(name="codebook", on="codec", through="codec.images", examples=min(max(64, wanted), held))
+
+
+def _codec(facts: Facts, quantizers: list[Quantizer], width: int) -> VqVae:
+    """The postponed autoencoder; quantisers from the coarsest level to the finest."""
+    dims, levels = len(facts.space), len(quantizers)
+    halvings = _halvings(facts, levels)
+    parts = [
+        lazy(CodeLevel)(
+            lazy(SpatialEncoder)(
+                facts.channels if k == 0 else width, dims, width=width, halvings=halvings[k]
+            ),
+            quantizers[levels - 1 - k],
+            dims,
+            above=k < levels - 1,
+        )
+        for k in range(levels)
+    ]
+    decoder = lazy(SpatialDecoder)(facts.channels, facts.space, width=width, halvings=halvings[0])
+    return lazy(VqVae)(tuple(parts), decoder, facts.space)
+
+
+def _quantizer(codes: int, dim: int, gamma: float, patience: int, scalar: bool) -> Quantizer:
+    if not scalar:
+        return lazy(VectorQuantizer)(codes, dim, gamma, patience)
+    nearest = min(LEVELS, key=lambda size: abs(math.log(size / codes)))
+    return lazy(ScalarQuantizer)(LEVELS[nearest])
+
+
+def _halvings(facts: Facts, levels: int) -> list[int]:
+    """Halvings of each level from the finest to the coarsest: few enough codes on each, at least one."""
+    found, space = [], facts.space
+    for most in POSITIONS[:levels][::-1]:
+        count = 1
+        while math.prod(grid_of(space, count)) > most:
+            count += 1
+        found.append(count)
+        space = grid_of(space, count)
+    return found
+
+
+def _grids(facts: Facts, halvings: list[int]) -> list[tuple[int, ...]]:
+    """The grid of each level, coarsest first."""
+    grids, space = [], facts.space
+    for count in halvings:
+        space = grid_of(space, count)
+        grids.append(space)
+    return grids[::-1]
+
+
+def _codes(facts: Facts, grids: list[tuple[int, ...]]) -> int:
+    """A power of two, 16 to 512: a code for every 200 vectors of the coarsest level."""
+    vectors = (facts.count or 10_000) * math.prod(grids[0])
+    return min(MOST_CODES, max(16, 2 ** int(math.log2(max(1, vectors // VECTORS_PER_CODE)))))
+
+
+def _check(facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> None:
+    """DataError for a codebook larger than the number of vectors it will see."""
+    vectors = facts.count * math.prod(grids[0])
+    if facts.count and codes > vectors:
+        raise DataError(
+            f"a codebook of {codes:,} codes for {facts.count:,} images of {math.prod(grids[0]):,} vectors "
+            f"each, {vectors:,} in all",
+            where=facts.source or None,
+            remedy=f"Use fewer codes: --set codes={max(2, vectors // 10)}; or more data.",
+        )
