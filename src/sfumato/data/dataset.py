@@ -116,6 +116,7 @@ class Dataset:
             values, factor_names = _factors(factors, factor_names, source)
         shape = " x ".join(map(str, stored.shape[2:])) or "points"
         known = {
+            "time": "T" in (layout or "").upper(),
             "classes": names,
             "pipeline": f"{shape}, {stored.shape[1]} channel(s) of {stored.dtype.name} -> [-1, 1]",
         } | known

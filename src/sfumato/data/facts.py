@@ -27,7 +27,8 @@ KINDS = ("uint8", "uint16", "float32")
 class Facts:
     """The data of a run in numbers; stored as data.json and enough to turn model values back into files.
 
-    space is the shape the model sees: () for points, (L,) signals, (H, W) images, (D, H, W) volumes.
+    space is the shape the model sees: () for points, (L,) signals, (H, W) images, (D, H, W) volumes, and for
+    clips (T, H, W) with `time`: T frames in order, a volume to every model that does not ask for frames.
     pad counts the border cells (before, after) added to each axis of space; `size` is space without them.
     mean and std are per channel in model units.
     """
@@ -48,6 +49,7 @@ class Facts:
     alpha: bool = False  # the last channel is transparency
     factors: tuple[str, ...] = ()  # names of the known generating factors, if any
     pipeline: str = ""  # the preprocessing in one line
+    time: bool = False  # the first axis of space is time
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -58,6 +60,8 @@ class Facts:
             raise ValueError("channels, sizes and spacing are positive")
         if self.pad and len(self.pad) != len(self.space):
             raise ValueError("pad has one pair for each axis of space")
+        if self.time and not self.space:
+            raise ValueError("a clip needs an axis of time")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,10 +76,24 @@ class Facts:
         return tuple(n - a - b for n, (a, b) in zip(self.space, self.pad, strict=True))
 
     @property
+    def frames(self) -> int:
+        """The number of frames of a clip; 0 where the data have no time."""
+        return self.space[0] if self.time else 0
+
+    @property
+    def frame(self) -> Facts:
+        """What is known of one frame of a clip."""
+        if not self.time:
+            raise ValueError("data without time have no frames")
+        return replace(self, space=self.space[1:], pad=self.pad[1:], time=False)
+
+    @property
     def words(self) -> str:
-        """Shape and depth in words: 28 x 28, 1 channel, 8-bit."""
+        """Shape and depth in words: 28 x 28, 1 channel, 8-bit; 8 frames of 64 x 64, 3 channels, 8-bit."""
         depth = {"uint8": "8-bit", "uint16": "16-bit", "float32": "float"}[self.kind]
         size = " x ".join(map(str, self.size)) or "points"
+        if self.time:
+            size = f"{self.frames} frames of " + (" x ".join(map(str, self.size[1:])) or "points")
         return f"{size}, {self.channels} channel{'s' if self.channels > 1 else ''}, {depth}"
 
     @property

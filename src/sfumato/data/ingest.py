@@ -39,6 +39,7 @@ class Source(ABC):
     classes: tuple[str, ...] = ()
     factor_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    frames: int = 0  # of a clip, stored as one picture: the frames side by side
 
     @abstractmethod
     def __len__(self) -> int:
@@ -77,7 +78,7 @@ def _build(key: str, source: Source, options: Options, progress: Progress) -> No
         headers = count_headers(survey, work.headers())
         if not headers:
             _stop_if_many_are_bad(survey)
-        plan = make_plan(headers, options)
+        plan = make_plan(headers, options, source.frames)
         with cache.building(key, plan.bytes * len(headers)) as folder:
             kept = _Columns()
             with (folder / "stored.bin").open("wb") as file:

@@ -7,7 +7,8 @@ The layout is decided by one rule, written here once. N examples in an array of
     4 axes   (N, H, W, C)       if the last axis is at most 4; else (N, C, H, W) if the second is at most 4
     5 axes   (N, D, H, W, C)    volumes, same rule
 
-Anything else needs `layout`, the axes by letter: N first, C the channels, others space, e.g. "NCHW", "NCL".
+Anything else needs `layout`, the axes by letter: N first, C the channels, T time, others space, e.g. "NCHW",
+"NCL", "NTHWC".
 """
 
 from __future__ import annotations
@@ -45,13 +46,16 @@ def guess_layout(shape: Sequence[int]) -> str:
 
 
 def channels_first(array: Array, layout: str | None = None) -> Array:
-    """Any layout -> (N, C, *space)."""
+    """Any layout -> (N, C, *space), time first in space."""
     layout = guess_layout(array.shape) if layout is None else layout.upper()
     if len(layout) != array.ndim or layout[:1] != "N" or len(set(layout)) != len(layout):
         raise UsageError(
             f"layout {layout} does not describe an array of shape {array.shape}",
             remedy="One letter for each axis, N first, C for channels, e.g. NHWC.",
         )
+    if "T" in layout:
+        array = np.moveaxis(array, layout.index("T"), 1)
+        layout = "NT" + layout[1:].replace("T", "")
     if "C" not in layout:
         return array[:, None]
     return np.moveaxis(array, layout.index("C"), 1)

@@ -3,6 +3,7 @@
     image     struct {bytes, path}, or plain bytes                 encoded pictures
     label     integers with names in the schema's metadata (ClassLabel), or words
     caption   words
+    n_frames  integers, one number for all: pictures are clips, their frames side by side from left to right
 
 The schema's metadata, key "huggingface", says which column is what: {"info": {"features": {...}}}. Without
 it the columns are known by their types and names. A row that holds only a path is counted as bad: paths out
@@ -50,6 +51,7 @@ class Parquet(Source):
         self.classes = self.columns.classes or self._words_of_labels()
         if self._count == 0:
             raise DataError("the Parquet file has no rows", where=self.name)
+        self.frames = self._frames()
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -73,6 +75,20 @@ class Parquet(Source):
                 if batch is None:
                     break
                 yield from batch.to_pylist()
+
+    def _frames(self) -> int:
+        column = self.columns.frames
+        if column is None:
+            return 0
+        numbers = {row[column] for row in self._rows([column])}
+        if len(numbers) > 1 or not all(isinstance(n, int) and n > 0 for n in numbers):
+            shown = ", ".join(sorted(map(str, numbers))[:5])
+            raise DataError(
+                f"the clips have different numbers of frames ({shown})",
+                where=self.name,
+                remedy="Cut all clips to one length.",
+            )
+        return int(numbers.pop())
 
     def _words_of_labels(self) -> tuple[str, ...]:
         label = self.columns.label
@@ -105,7 +121,8 @@ class Parquet(Source):
 
     def key(self) -> list[Any]:
         stats = ((p, p.stat()) for p in self.paths)
-        return ["parquet", *([str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in stats)]
+        clips = [self.frames] if self.frames else []
+        return ["parquet", *clips, *([str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in stats)]
 
 
 class Columns:
@@ -123,6 +140,7 @@ class Columns:
         labels = [n for n in names if features.get(n, {}).get("_type") == "ClassLabel"]
         labels = labels or [n for n in names if n in ("label", "labels", "class", "fine_label")]
         captions = [n for n in names if n in ("caption", "text", "prompt")]
+        self.frames = "n_frames" if "n_frames" in names else None
         self.image = images[0]
         self.label = labels[0] if labels else None
         self.caption = captions[0] if captions else None

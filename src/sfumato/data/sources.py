@@ -1,6 +1,6 @@
 """From what the user typed to a Dataset: the one place that knows all kinds of data.
 
-digits | shapes | swiss-roll        built in
+digits | shapes | swiss-roll | moving-digits        built in
 a folder | .zip | .npy | .npz | .parquet (one, or a folder of them)
 hub:owner/name                      fetched, only because it was typed
 """
@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import DataError, UsageError, did_you_mean
 from .arrays import open_arrays, refuse_options
 from .builtin import digits, swiss_roll
+from .clips import cut_into_frames, moving_digits
 from .dataset import Dataset
 from .facts import Facts
 from .folder import Folder
@@ -23,7 +24,12 @@ from .listing import is_picture
 from .options import Options, options
 from .shapes import shapes
 
-BUILTIN: dict[str, Callable[[], Dataset]] = {"digits": digits, "shapes": shapes, "swiss-roll": swiss_roll}
+BUILTIN: dict[str, Callable[[], Dataset]] = {
+    "digits": digits,
+    "shapes": shapes,
+    "swiss-roll": swiss_roll,
+    "moving-digits": moving_digits,
+}
 
 
 def open_data(data: str | Path, *, progress: Progress | None = None, **choices: Any) -> Dataset:
@@ -66,7 +72,11 @@ def _open(name: str, chosen: Options, progress: Progress | None, single: bool = 
             if not single:  # further data come with the size and depth of the first, which must fit
                 refuse_options(path, chosen)
             return open_arrays(path, chosen)
-    return ingest(find_source(name, chosen.labels, single), chosen, progress)
+    source = find_source(name, chosen.labels, single)
+    if source.frames and chosen.size is not None:
+        raise UsageError("clips keep the size of their frames", where=name, remedy="Leave --size out.")
+    data = ingest(source, chosen, progress)
+    return cut_into_frames(data, source.frames) if source.frames else data
 
 
 def find_source(data: str, labels: str | None = None, single: bool = False) -> Source:

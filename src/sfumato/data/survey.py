@@ -86,8 +86,11 @@ def count_headers(survey: Survey, headers: Iterable[tuple[str, Header]]) -> list
     return kept
 
 
-def make_plan(headers: list[Header], options: Options) -> Plan:
-    """The plan for these files under the user's options; needs at least one header."""
+def make_plan(headers: list[Header], options: Options, frames: int = 0) -> Plan:
+    """The plan for these files under the user's options; needs at least one header.
+
+    frames: how many stand side by side in a picture of a clip, each of which may be as large as a picture.
+    """
     kinds = Counter(h.kind for h in headers)
     width = {"uint8": 1, "uint16": 2, "float32": 3}
     kind = max(kinds, key=lambda k: (kinds[k], width[k]))
@@ -95,21 +98,21 @@ def make_plan(headers: list[Header], options: Options) -> Plan:
     return Plan(
         kind=options.kind or kind,
         colours=options.channels or max(colours, key=lambda c: (colours[c], c)),
-        size=options.size or _size([(h.height, h.width) for h in headers]),
+        size=options.size or _size([(h.height, h.width) for h in headers], max(1, frames)),
         fit=options.fit,
         alpha=options.alpha,
         keeps_alpha=options.transparency or (options.alpha is Alpha.KEEP and any(h.alpha for h in headers)),
     )
 
 
-def _size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+def _size(sizes: list[tuple[int, int]], frames: int) -> tuple[int, int]:
     size, count = Counter(sizes).most_common(1)[0]
     if 2 * count < len(sizes):
         shorts = sorted(min(s) for s in sizes)
         side = shorts[(len(shorts) - 1) // 2]
         size = (side, side)
     height, width = size
-    if height * width <= LARGEST_UNASKED:
+    if height * width <= LARGEST_UNASKED * frames:
         return size
     scale = (LARGEST_UNASKED / (height * width)) ** 0.5
     return max(8, int(height * scale) // 8 * 8), max(8, int(width * scale) // 8 * 8)
