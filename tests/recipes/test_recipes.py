@@ -63,6 +63,7 @@ CASES = [
     (data, name, dials)
     for data, facts in FACTS.items()
     for name, dials in VARIANTS
+    ("classifier", {"noisy": True}),
     if (facts.classes or not (dials.get("conditional") or name == "classifier"))
     and (facts.space or name not in ("dit", "jit"))
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ from ..models.given import seeds_of
 from .console import Console
 from .evaluate import FEWEST, conditions, drawing, labels_like
 from .judges import FolderShelf, find_judge, judges
-from .names import GRIDS, OPTIMISED, grid_name, grid_of, plan_line, solver_of, stepped
+from .names import GRIDS, OPTIMISED, grid_name, grid_of, solver_of, stepped
 from .planning import Recommendation
-from .points import alike, read_points, write_points
+from .points import read_points, write_points
 from .report import write_report
 from .run import Run
 
@@ -166,7 +166,7 @@ class Bench:
         plan = self.run.plan(solver=solver, grid=grid, steps=steps)
         generator, size = self.run.generator, rows_at_once(self.run.facts.shape)
         generate = drawing(self.run, generator, plan, self.seeds, self.labels)
-        with counted(generator.density.get_submodule("denoiser")) as calls:
+        with Counting(generator.density.get_submodule("denoiser")) as calls:
             rows = min(CPU_ROWS, self.count)
             generate(0, rows)  # also the first call, which is slower
         start = time.perf_counter()
@@ -175,17 +175,16 @@ class Bench:
         scene = Scene(
             torch.cat(samples), self.train, self.held_out, self.about(plan), self.shelf, size, 50_000
         )
-        metric = replace(scene.distance(self.features), note=plan_line(generator, plan))
-        return Point(solver, grid, steps, calls.per_row(), seconds, metric)
+        return Point(solver, grid, steps, calls.per_row(), seconds, scene.distance(self.features))
 
 
-class counted:  # noqa: N801 - a context manager, used like a function
+class Counting:
     """Counts the network calls per row of a denoiser while it is entered."""
 
     def __init__(self, denoiser: nn.Module) -> None:
         self.denoiser, self.rows, self.block = denoiser, 0, 0
 
-    def __enter__(self) -> counted:
+    def __enter__(self) -> Counting:
         self.handle = self.denoiser.register_forward_hook(self._see)
         return self
 
