@@ -71,4 +71,4 @@ def reveal_term(x: Tensor, x_t: Tensor, t: Level, levels: int) -> Tensor:
 def _elements(value: Scalar, like: Tensor) -> Tensor:
     """A float, (B,) or (B, ...) as a tensor that broadcasts to `like` (B, ...)."""
     value = per_sample(value, like)
-    return value if isinstance(value, Tensor) else torch.full((1,) * like.ndim, value).to(like)
+    return value if isinstance(value, Tensor) else like.new_full((1,) * like.ndim, value)

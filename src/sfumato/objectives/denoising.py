@@ -50,12 +50,12 @@ class Denoising(Objective, Judge):
         """Terms `denoising` (what is minimised) and `x0_error` (the same without its weight)."""
         generator, density = diffusion_of(model)
         x, cond = generator.observe(batch, noise=noise)
-        if cond and self.dropout:
-            cond = cond.drop(noise.uniform((len(x),)) >= self.dropout)
+        cond = droppable(cond, self.dropout, len(x), noise)
         log_snr = self.times.draw(density.schedule, noise, len(x))
         error, level = _error(density, x, cond, log_snr, noise)
         return Loss(
-            {"denoising": self._weighed(level, error), "x0_error": error.detach()}, {"denoising": 1.0}
+            {"denoising": weighed(self.weighting, level, error), "x0_error": error.detach()},
+            {"denoising": 1.0},
         )
 
     def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
@@ -66,12 +66,19 @@ class Denoising(Objective, Judge):
         quantiles = (torch.arange(JUDGED, dtype=torch.float64, device=x.device) + 0.5) / JUDGED
         for log_snr in self.times.quantile(density.schedule, quantiles):
             error, level = _error(density, x, cond, log_snr.expand(len(x)), noise)
-            found[f"loss_at_log_snr_{float(log_snr):.1f}"] = self._weighed(level, error)
+            found[f"loss_at_log_snr_{float(log_snr):.1f}"] = weighed(self.weighting, level, error)
         return {"loss": torch.stack(list(found.values())).mean(0)} | found
 
-    def _weighed(self, level: Level, error: Tensor) -> Tensor:
-        weight: Scalar = self.weighting(level)
-        return error * (weight.to(error) if isinstance(weight, Tensor) else weight)
+
+def droppable(cond: Condition, dropout: float, count: int, noise: Noise) -> Condition:
+    """The condition of `count` samples, each dropped with a probability by a coin of its own."""
+    return cond.drop(noise.uniform((count,)) >= dropout) if cond and dropout else cond
+
+
+def weighed(weighting: Weighting, level: Level, error: Tensor) -> Tensor:
+    """The x_0 errors (B,) times the weights of their levels."""
+    weight: Scalar = weighting(level)
+    return error * (weight.to(error) if isinstance(weight, Tensor) else weight)
 
 
 def diffusion_of(model: nn.Module) -> tuple[Generator, Diffusion]:
