@@ -12,6 +12,7 @@ from .classifier import classifier
 from .diffusion import ddpm, diffusion
 from .hierarchical import hvae
 from .latent import diffusevae, vae
+from .likelihood import improved_ddpm, vdm
 from .parts import parts
 from .score import ncsn
 from .transformer import dit, jit
@@ -19,7 +20,7 @@ from .transformer import dit, jit
 _FAMILIES: tuple[Callable[..., Recipe], ...] = (
     *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae),
     *(vae, beta_vae, hvae, ddpm, ncsn, diffusion, dit, jit, diffusevae, classifier),
-    *(vq_vae, vq_vae_2),
+    *(vq_vae, vq_vae_2, improved_ddpm, vdm),
 )
 RECIPES: dict[str, Callable[..., Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in _FAMILIES
@@ -37,12 +38,14 @@ __all__ = [
     "diffusion",
     "dit",
     "hvae",
+    "improved_ddpm",
     "jit",
     "k_sparse_ae",
     "ncsn",
     "parts",
     "sparse_ae",
     "vae",
+    "vdm",
     "vq_vae",
     "vq_vae_2",
 ]

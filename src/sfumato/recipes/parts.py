@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..diffusion import clocks, paths, scaling, tables, times, weighting
+from ..diffusion.learned import LearnedSnr
 from ..diffusion.transition import InterpolatedVariance, LargeVariance, SmallVariance
 from ..models import conditioner, likelihood, prior
 from ..models.autoencoder import Autoencoder, tied
@@ -23,6 +24,7 @@ from ..models.reconstruction import Reconstruction, Shifted
 from ..models.vae import Vae
 from ..models.vqvae import CodeLevel, VqVae
 from ..nets import plain, shallow, units
+from ..nets.detail import FineDetail
 from ..nets.dit import DiT
 from ..nets.ladder import BottomUp, Ladder
 from ..nets.pixelcnn import PixelCnn
@@ -43,6 +45,8 @@ from ..objectives.progressive import Matching, Progressive
 from ..objectives.quantized import Quantized
 from ..objectives.reconstruction import ReconstructionLoss
 from ..objectives.shortcut import Shortcut
+from ..objectives.variational import Hybrid, Vlb
+from ..objectives.vdm import Vdm
 from ..samplers import grids
 from ..samplers.ancestral import Ancestral
 from ..samplers.consistency import Consistency
@@ -89,7 +93,7 @@ DIFFUSION = (
     *(weighting.Unweighted, weighting.Simple, weighting.Snr, weighting.MinSnr, weighting.Edm, weighting.V),
     *(weighting.Flow, weighting.Sigmoid),
     *(times.UniformTime, times.TableTime, times.LogNormalSigma, times.LogitNormalTime),
-    *(SmallVariance, LargeVariance, InterpolatedVariance),
+    *(SmallVariance, LargeVariance, InterpolatedVariance, LearnedSnr, FineDetail),
 )
 SAMPLERS = (
     *(grids.Uniform, grids.Trailing, grids.Quadratic, grids.Rows, grids.LogSnr, grids.Karras, grids.Angle),
@@ -108,7 +112,9 @@ CODES = (
     *(SpatialEncoder, SpatialDecoder, VectorQuantizer, ScalarQuantizer, CodeLevel, VqVae),
     *(CausalTransformer, PixelCnn, Autoregressive, CodesAbove, Quantized, CodeLikelihood),
 )
-OBJECTIVES = (Capacity, Elbo, ImportanceWeighted, Denoising, CrossEntropy, NoisyCrossEntropy)
+OBJECTIVES = (
+    *(Capacity, Elbo, ImportanceWeighted, Denoising, Hybrid, Vlb, Vdm, CrossEntropy, NoisyCrossEntropy),
+)
 REBUILDING = (
     *(ReconstructionLoss, corruption.Clean, corruption.Masking, corruption.GaussianCorruption),
     *(corruption.SaltAndPepper, corruption.InTurn, penalties.KlSparsity, penalties.BatchMean),
