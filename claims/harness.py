@@ -17,6 +17,7 @@ uses one seed, and records nothing.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import io
@@ -72,8 +73,8 @@ class Experiment:
 
     @property
     def text(self) -> str:
-        """The docstring of the file."""
-        return (self.module().__doc__ or "").strip()
+        """The docstring of the file, which need not be imported for it."""
+        return ast.get_docstring(ast.parse(self.path.read_text("utf-8"))) or ""
 
     @property
     def title(self) -> str:

@@ -6,7 +6,7 @@ from torch import nn
 
 from sfumato.core.condition import NOTHING, Condition
 from sfumato.nets import dit
-from sfumato.nets.compute import Compute
+from sfumato.nets.compute import Compute, compile_blocks, twice_differentiable
 from sfumato.nets.dit import DiT, TransformerBlock, patchify, positions, unpatchify
 
 SLOTS = {"classes": 3, "vector_dim": 5, "concat_channels": 2, "token_dim": 6}
@@ -175,6 +175,27 @@ def test_bfloat16_products_keep_the_residual_stream_and_the_answer():
         rough = net(x.float(), c.float())
     assert seen == [torch.float32] * 2 and rough.dtype == torch.float32
     assert (rough - exact).norm() < 0.03 * exact.norm()
+
+
+def test_second_derivatives_are_those_of_differences():
+    net, (x, c) = awake(small((4, 4))), points(1, (4, 4))
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+
+    def gradient(at):
+        return torch.autograd.grad(net(at, c).square().sum(), at, create_graph=True)[0]
+
+    with twice_differentiable(net):
+        x.requires_grad_()
+        exact = torch.autograd.grad(gradient(x), x, v)[0]
+        ahead, behind = (gradient((x + s * v).detach().requires_grad_()) for s in (1e-5, -1e-5))
+    torch.testing.assert_close(exact, (ahead - behind).detach() / 2e-5, rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_of_a_transformer_can_be_compiled_and_undone(monkeypatch):
+    net, asked = small((8, 8)), []
+    monkeypatch.setattr(TransformerBlock, "compile", lambda self, **how: asked.append(self))
+    compile_blocks(net)
+    assert asked == list(net.blocks)
 
 
 def test_dropout_acts_in_training_only():
