@@ -16,7 +16,6 @@ image's loss, and no second pass is needed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import final
 
@@ -72,8 +71,9 @@ class Vdm(Objective, Judge):
 def _ends(schedule: Schedule, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The log-SNR at the noisy and at the clean end, (B,) float64 each."""
     times = torch.tensor([1.0, schedule.earliest], dtype=torch.float64, device=device)
-    low, high = schedule.clock(times)
-    if not (math.isfinite(low) and math.isfinite(high)):
+    both = schedule.clock(times)
+    low, high = both
+    if not isinstance(schedule, LearnedSnr) and not bool(torch.isfinite(both).all()):
         raise UsageError(
             f"the continuous bound needs a schedule with finite ends, not {float(low):g} ... {float(high):g}",
             remedy="Use LearnedSnr, LogSnrLine or CosineTime.",
