@@ -20,8 +20,8 @@ from ..core.condition import Condition
 from ..core.errors import DivergedError, UsageError
 from ..core.noise import Noise, seed_of
 from ..data.dataset import Dataset
-from ..diffusion.denoiser import Denoiser
-from ..diffusion.level import combine
+from ..diffusion.denoiser import Posterior
+from ..diffusion.level import Level, combine
 from ..diffusion.scaling import Scaled
 from ..models.generator import Generator, evaluating
 from ..objectives.denoising import diffusion_of
@@ -77,18 +77,17 @@ def errors(generator: nn.Module, data: Dataset, deviation: float) -> tuple[float
     with torch.inference_mode(), evaluating(generator):
         noise = Noise([seed_of("teacher", 0)], rows=count, device=density.device)
         x, cond = generator.observe(data.batch(range(count), density.device), noise=noise)
-        pairs = [_pair(denoiser, density.schedule.path.level, x, cond, v * deviation, noise) for v in LEVELS]
+        levels = [density.schedule.path.level(-2.0 * math.log(v * deviation)) for v in LEVELS]
+        pairs = [_pair(denoiser, level, x, cond, noise) for level in levels]
     return (sum(error for error, _ in pairs) / len(LEVELS), sum(blind for _, blind in pairs) / len(LEVELS))
 
 
-def _pair(
-    denoiser: Scaled, level_of: object, x: Tensor, cond: Condition, ratio: float, noise: Noise
-) -> tuple[float, float]:
-    level = level_of(-2.0 * math.log(ratio))  # type: ignore[operator]
+def _pair(denoiser: Scaled, level: Level, x: Tensor, cond: Condition, noise: Noise) -> tuple[float, float]:
+    """Errors of the network and of the row without it, at one level."""
     x_t = level.mix(x, noise.normal(x.shape, x.dtype))
     c = denoiser.scaling(level)
-    answer: Denoiser = denoiser
-    error = float((answer(x_t, level, cond).mean - x).square().mean())
+    answer: Posterior = denoiser(x_t, level, cond)
+    error = float((answer.mean - x).square().mean())
     return error, float((combine((c.skip, x_t)) - x).square().mean())
 
 

@@ -60,7 +60,7 @@ class Scaling(ABC):
     def anchored(self) -> bool:
         """Whether the answer at a clean level is x_t itself, whatever the network says."""
         c = self(CLEAN)
-        return c.skip == 1.0 and c.out == 0.0
+        return bool(c.skip == 1.0 and c.out == 0.0)
 
     def target(self, x: Tensor, x_t: Tensor, level: Level) -> Tensor:
         """The output that stands for the mean x: (x - c_skip x_t) / c_out; needs c_out != 0."""

@@ -60,10 +60,11 @@ class Shortcut(Distiller):
             target = scene.x if self.alone else self.taught(x_t, t, scene.cond).mean
             rows = leaps.nonzero()[:, 0]
             if len(rows):
-                mine = [_rows(level, rows) for level in (t, u, s)]
+                near, middle, end = (_rows(level, rows) for level in (t, u, s))
                 cond = scene.cond.map(lambda v: v[rows])
+                itself = self.teaching.limited(student)
                 with evaluating(student):
-                    far = one_for_two(self.solver, self.teaching.limited(student), x_t[rows], *mine, cond)
+                    far = one_for_two(self.solver, itself, x_t[rows], near, middle, end, cond)
                 target = target.index_copy(0, rows, far)
         answer = student(x_t, t, self.solver.towards(s, x_t, scene.cond)).mean
         return weighed(self.weighting(t), squared(answer, target))

@@ -1,0 +1,301 @@
+"""`distill`: a diffusion run becomes a few-step run that every other verb takes; it resumes, and refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import sfumato
+from sfumato.app import distill as module
+from sfumato.app.cli import run as command
+from sfumato.app.console import Console
+from sfumato.app.distill import distill
+from sfumato.app.stepped import lines, read_steps
+from sfumato.app.student import check_student
+from sfumato.app.teacher import check_teacher
+from sfumato.app.train import Budget, train
+from sfumato.core.errors import DivergedError, Interrupted, RefusedError, UsageError
+from sfumato.models.density import Plan
+from sfumato.samplers.consistency import Consistency
+from sfumato.samplers.ddim import Ddim
+from sfumato.samplers.leap import Leap
+from sfumato.training.rundir import RunDir
+from sfumato.training.signals import Stop
+
+QUIET = Console(silent=True)
+BUDGET = Budget(examples=192)
+WORDS = {"budget": BUDGET, "precision": "fp32", "console": QUIET, "looks": 1, "judged": 0}
+
+
+def answer(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def pixel(tmp_path_factory):
+    """A tiny pixel diffusion run, for reading only."""
+    out = tmp_path_factory.mktemp("pixel") / "pixel"
+    words = {"precision": "fp32", "console": QUIET, "looks": 1}
+    train("diffusion", "digits", out=out, budget=Budget(examples=1920), settings={"width": 16}, **words)
+    return out
+
+
+@pytest.fixture(scope="module")
+def student(trained, tmp_path_factory):
+    """The DiffuseVAE's student with guidance built in, with its table; for reading only."""
+    out = tmp_path_factory.mktemp("student") / "student"
+    words = WORDS | {"judged": 30, "judge": trained / "judge", "settings": {"guidance": 2.0}}
+    return distill(trained / "model", "easy", out=out, **words).path
+
+
+# ------------------------------------------------------------------------------- what comes out
+
+
+def test_every_verb_takes_a_student(student, tmp_path, capsys):
+    folder = shutil.copytree(student, tmp_path / "student")
+    for words in (
+        ["sample", folder, "-n", "4", "--class", "3"],
+        ["interpolate", folder, "-n", "3"],
+        ["traverse", folder, "-n", "3", "--latents", "2"],
+        ["reconstruct", folder, "-n", "3"],
+        ["evaluate", folder, "-n", "20"],
+        ["sample", folder, "-n", "2", "--start", "0.8", "--steps", "1"],
+    ):
+        assert command([*map(str, words), "--json"]) == 0
+    assert "Fr" in (folder / "report.html").read_text()
+
+
+def test_a_student_samples_without_its_teacher_and_as_its_plan_says(student, trained):
+    run = sfumato.open(student)
+    assert isinstance(run.generator.plan.solver, Consistency) and run.generator.plan.steps == 2
+    assert run.about["teacher"]["run"] == str(trained / "model") and run.about["method"] == "easy"
+    images = run.sample(5, seed=3, class_name="7")
+    assert np.array_equal(run.sample(3, seed=3, class_name="7", batch=2), images[:3])
+    assert not np.array_equal(run.sample(5, seed=4, class_name="7"), images)
+
+
+def test_what_is_not_trained_is_the_teachers_to_the_bit(student, trained):
+    mine, theirs = (sfumato.open(p).model.state_dict() for p in (student, trained / "model"))
+    assert mine.keys() == theirs.keys()
+    same = {name for name in mine if torch.equal(mine[name], theirs[name])}
+    assert {n for n in mine if n.startswith("conditioner")} <= same
+    assert not {n for n in mine if n.startswith("density.denoiser.net.first")} & same
+
+
+def test_the_table_stands_beside_the_teacher_and_in_the_report(student):
+    table = read_steps(student)
+    by = table.by_sampler()
+    assert [row.calls for row in by["student"]] == [1, 2, 4]
+    for name in ("teacher, DDIM", "teacher, best solver"):
+        assert [row.calls for row in by[name]] == [1, 2, 4, 8, 10, 50]
+    assert table.protocol["samples"] == 30 and table.protocol["features"].startswith("classifier")
+    assert all(np.isfinite([row.frechet, row.seconds]).all() for row in table.rows)
+    assert len(lines(table)) == len(table.rows)
+    page = (student / "report.html").read_text()
+    assert "Quality by network calls" in page and "Teacher and student" in page
+    assert (student / "samples" / "teacher-student.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "solver", "settings"),
+    [
+        ("consistency", Consistency, {"average": 0.9}),
+        ("continuous", Consistency, {}),
+        ("shortcut", Leap, {"first": 4}),
+        ("progressive", Ddim, {"first": 8}),
+    ],
+)
+def test_every_method_distils_a_pixel_model_by_its_command(pixel, tmp_path, capsys, method, solver, settings):
+    words = ["distill", str(pixel), "--method", method, "--out", str(tmp_path / "student")]
+    judged = "20" if method == "progressive" else "0"
+    words += ["--examples", "192", "--precision", "fp32", "--judged", judged, "--json"]
+    assert command([*words, *(f"--set={k}={v}" for k, v in settings.items())]) == 0
+    told = answer(capsys)
+    run = sfumato.open(tmp_path / "student")
+    assert isinstance(run.generator.plan.solver, solver)
+    assert run.sample(2).shape == (2, 8, 8)
+    if method == "progressive":
+        assert [s.name for s in run.recipe.stages] == ["round-4", "round-2", "round-1"]
+        assert {row["who"] for row in told["steps"]["rows"]} == {"student", "teacher"}
+        assert [r["calls"] for r in told["steps"]["rows"] if r["who"] == "student"] == [1, 2, 4]
+
+
+def test_points_are_distilled_like_images(tmp_path):
+    words = {"precision": "fp32", "console": QUIET, "looks": 1}
+    swiss = tmp_path / "swiss"
+    train("diffusion", "swiss-roll", out=swiss, budget=Budget(examples=3840), settings={"width": 16}, **words)
+    run = distill(swiss, out=tmp_path / "student", **WORDS | {"judged": 10})
+    assert run.sample(3).shape == (3, 2) and len(read_steps(run.path).rows) > 10
+
+
+def test_a_truncated_refiner_starts_from_the_first_guess(trained, tmp_path):
+    run = distill(trained / "model", out=tmp_path / "s", settings={"start": 0.7, "steps": 1}, **WORDS)
+    assert run.generator.plan.start == 0.7
+    assert run.generator.plan.grid.levels(run.generator.density.schedule, 1)[0].sigma > 1
+    assert "first guess" in run.describe_plan() and run.sample(2).shape == (2, 8, 8)
+
+
+# ------------------------------------------------------------------------------- going on
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """stopped(n): the trainer is asked to stop at its n-th poll from now on."""
+
+    def after(polls):
+        left, poll = [polls], Stop.poll
+
+        def counted(stop):
+            left[0] -= 1
+            if left[0] == 0:
+                stop.requested = 15
+            poll(stop)
+
+        monkeypatch.setattr(Stop, "poll", counted)
+
+    return after
+
+
+@pytest.mark.parametrize("polls", [3, 8])
+def test_rounds_that_were_interrupted_resume_to_the_bit(pixel, tmp_path, stopped, polls):
+    words = WORDS | {"settings": {"first": 8}, "budget": Budget(examples=384)}
+    whole = distill(pixel, "progressive", out=tmp_path / "whole", **words)
+    stopped(polls)
+    with pytest.raises(Interrupted):
+        distill(pixel, "progressive", out=tmp_path / "part", **words)
+    again = distill(pixel, "progressive", out=tmp_path / "part", **words)
+    for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_student_goes_on_without_its_teachers_folder(pixel, tmp_path, stopped):
+    teacher = shutil.copytree(pixel, tmp_path / "teacher")
+    words = WORDS | {"settings": {"average": 0.9}}
+    whole = distill(teacher, "consistency", out=tmp_path / "whole", **words)
+    stopped(3)
+    with pytest.raises(Interrupted):
+        distill(teacher, "consistency", out=tmp_path / "part", **words)
+    shutil.rmtree(teacher)
+    again = distill(teacher, "consistency", out=tmp_path / "part", **words)
+    assert again.weights.finished
+    for a, b in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_same_words_again_change_nothing_and_other_words_are_refused(pixel, tmp_path):
+    out = tmp_path / "student"
+    first = distill(pixel, out=out, **WORDS)
+    again = distill(pixel, out=out, **WORDS)
+    assert first.weights == again.weights
+    for change in ({"method": "consistency"}, {"settings": {"steps": 4}}):
+        with pytest.raises(UsageError, match="other words"):
+            distill(pixel, **({"method": "easy", "out": out} | WORDS | change))
+    with pytest.raises(UsageError, match="trained, not distilled"):
+        distill(out, out=pixel, **WORDS)
+
+
+def test_a_teacher_that_has_changed_is_told_and_what_was_stored_counts(pixel, tmp_path, capsys):
+    out = tmp_path / "student"
+    distill(pixel, out=out, **WORDS)
+    about = RunDir(out).read("run.json")
+    RunDir(out).tell(teacher=about["teacher"] | {"weights": "0" * 12})
+    distill(pixel, out=out, **WORDS | {"console": Console()})
+    assert "has changed since" in capsys.readouterr().out
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(RefusedError, match="has changed since"):
+        distill(pixel, out=out, **WORDS)
+
+
+def test_the_default_budget_is_a_part_of_the_teachers(pixel):
+    run = sfumato.open(pixel)
+    source = module.Source(None, run.facts, {}, run)
+    assert module._budget(Budget(), source).hours == pytest.approx(0.3 * run.weights.hours)
+    kept = module.Source(None, run.facts, {"budget": {"examples": 7}}, None)
+    assert module._budget(Budget(), kept) == Budget(examples=7)
+
+
+# ------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "method", "words"),
+    [
+        ({"steps": 3}, "progressive", "no power of two"),
+        ({"first": 48}, "progressive", "no power of two"),
+        ({"steps": 8, "first": 8}, "progressive", "cannot be halved"),
+        ({"steps": 0}, "easy", "sampling steps"),
+        ({"pairs": False, "guidance": 2.0}, "consistency", "teacher's pairs"),
+        ({"model.density.denoiser.net.width": 32}, "easy", "architecture"),
+        ({"stepz": 2}, "easy", "no dial 'stepz'"),
+        ({}, "esay", "no method 'esay'"),
+    ],
+)
+def test_settings_no_student_can_have_are_refused_by_name(pixel, tmp_path, settings, method, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        distill(pixel, method, out=tmp_path / "s", **WORDS | {"settings": settings})
+    assert caught.value.remedy and not (tmp_path / "s" / "recipe.json").exists()
+
+
+def test_runs_that_are_no_diffusion_model_are_refused(trained, student, tmp_path):
+    with pytest.raises(UsageError, match="makes no images"):
+        distill(trained / "judge", out=tmp_path / "a", **WORDS)
+    vae = tmp_path / "vae"
+    small = {"width": 16, "components": 1}
+    train("vae", "digits", out=vae, budget=Budget(examples=256), settings=small, console=QUIET, looks=1)
+    with pytest.raises(UsageError, match="only a diffusion model"):
+        distill(vae, out=tmp_path / "b", **WORDS)
+    with pytest.raises(UsageError, match="itself a few-step student"):
+        distill(student, out=tmp_path / "c", **WORDS)
+    with pytest.raises(RefusedError):
+        distill(tmp_path / "nothing", out=tmp_path / "d", **WORDS)
+
+
+def test_a_teacher_that_diverged_or_learned_nothing_is_refused(pixel):
+    run = sfumato.open(pixel)
+    check_teacher(run, run.training, 0.75)
+    last = run.model.get_submodule("density.denoiser.net.last")
+    with torch.no_grad():
+        for p in last.parameters():
+            p.zero_()
+    with pytest.raises(UsageError, match="learned nothing"):
+        check_teacher(run, run.training, 0.75)
+    with torch.no_grad():
+        last.weight.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="diverged"):
+        check_teacher(run, run.training, 0.75)
+
+
+def test_averages_that_still_hold_the_initial_weights_are_named(pixel):
+    run = sfumato.open(pixel)  # the raw weights on disk are trained; those in memory stand for the average
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    with torch.no_grad():
+        for p in run.model.get_submodule("density.denoiser.net.last").parameters():
+            p.zero_()
+    held = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.weights = type(run.weights)((), "diffusion", 64, 0.0, ())
+    with pytest.raises(UsageError, match="still hold the initial ones"):
+        check_teacher(run, run.training, 0.75)
+    after = run.model.state_dict()
+    assert all(torch.equal(after[name], held[name]) for name in held) and before.keys() == after.keys()
+
+
+def test_a_student_is_not_asked_what_it_never_learned(student):
+    run = sfumato.open(student)
+    with pytest.raises(UsageError, match="built into"):
+        run.sample(1, guidance=2.0)
+    with pytest.raises(UsageError, match="solver and a grid of its own"):
+        run.sample(1, solver="heun")
+    run.plan(steps=4, temperature=0.9)
+    halved = Plan(steps=2, solver=Ddim())
+    check_student(run.about, halved, student, {"steps": 2})
+    with pytest.raises(UsageError, match="learned to make 2 steps, not 4"):
+        check_student(run.about, halved, student, {"steps": 4})
+
+
+def test_a_start_needs_a_first_guess(pixel, capsys):
+    assert command(["sample", str(pixel), "-n", "1", "--start", "1", "--json"]) == 2
+    assert "first guess" in answer(capsys)["error"]
+    with pytest.raises(UsageError, match="first guess"):
+        distill(pixel, out=pixel.with_name("never"), **WORDS | {"settings": {"start": 1.0}})

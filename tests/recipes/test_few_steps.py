@@ -1,0 +1,153 @@
+"""Students of every teacher by every method: built, stored, stepped; what is learned first, on which row."""
+
+import json
+
+import pytest
+import torch
+
+from sfumato.core.errors import UsageError
+from sfumato.core.lazy import build, dump, load
+from sfumato.core.noise import Noise
+from sfumato.data.dataset import Batch
+from sfumato.data.facts import Facts
+from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, VScaling
+from sfumato.models.given import seeds_of
+from sfumato.recipes import RECIPES, parts
+from sfumato.recipes.few_steps import METHODS, taught
+
+CATALOG = {part.__name__: part for part in parts()}
+NAMES = {part: name for name, part in CATALOG.items()}
+POINTS = Facts(2, (), "float32", -1.0, 1.0, classes=("a", "b"), std=(0.6, 0.6))
+IMAGES = Facts(1, (8, 8), "uint8", 0, 240, 15.0, ("a", "b"), 1797, mean=(-0.4,), std=(0.75,))
+FEW = {"progressive": {"first": 4}, "shortcut": {"first": 4}}
+
+
+def teacher(name="diffusion", facts=POINTS, **dials):
+    return taught(RECIPES[name](facts, width=16, **dials), facts)
+
+
+def batch_of(facts, n=8):
+    x = torch.linspace(-1, 1, n).view(-1, *(1,) * len(facts.shape)).expand(n, *facts.shape)
+    return Batch(x, torch.arange(n) % len(facts.classes), torch.arange(n))
+
+
+def student(method, source, **dials):
+    """The student's recipe, by way of its JSON."""
+    tree = METHODS[method](source, **FEW.get(method, {}) | dials)
+    stored = json.loads(json.dumps(dump(tree, NAMES)))
+    again = load(stored, CATALOG)
+    assert dump(again, NAMES) == stored
+    return build(again)
+
+
+def learn(recipe, facts, steps=3):
+    """A few gradient steps of every stage; all losses are finite and per example."""
+    batch = batch_of(facts)
+    for stage in recipe.stages:
+        module = stage.module(recipe.model)
+        stage.objective.open(module, 8 * steps)
+        optimizer = torch.optim.AdamW(stage.trained(recipe.model).parameters(), 1e-3)
+        for k in range(steps):
+            total = stage.objective(module, batch, noise=Noise([k], rows=8), seen=8 * k).total
+            assert total.shape == (8,) and bool(torch.isfinite(total).all())
+            optimizer.zero_grad()
+            total.mean().backward()
+            optimizer.step()
+            stage.objective.after_step(module, 8 * (k + 1))
+        assert not [n for n, p in stage.objective.named_parameters() if p.requires_grad]
+        with torch.no_grad():
+            assert "loss" in stage.objective.judge(module, batch, noise=Noise([9], rows=8))
+
+
+def names(recipe):
+    return [stage.name for stage in recipe.stages]
+
+
+TEACHERS = {
+    "edm": ("diffusion", POINTS, {"conditional": True}),
+    "eps": ("ddpm", POINTS, {"steps": 20}),
+    "diffusevae": ("diffusevae", IMAGES, {"formulation": 2}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", TEACHERS)
+@pytest.mark.parametrize("dials", [{}, {"guidance": 2.0}, {"start": 1.0}], ids=str)
+def test_every_student_learns_and_samples(kind, method, dials):
+    if ("start" in dials) != (kind == "diffusevae") and dials:
+        pytest.skip("guidance is for classes, a start for a first guess")
+    torch.manual_seed(0)
+    name, facts, made = TEACHERS[kind]
+    recipe = student(method, teacher(name, facts, **made), **dials)
+    learn(recipe, facts)
+    x = recipe.model.sample(2, seeds=seeds_of(0, 2))
+    assert x.shape == (2, *facts.shape) and bool(torch.isfinite(x).all())
+    assert recipe.model.plan.start == dials.get("start") and recipe.model.plan.scale == 1.0
+
+
+@pytest.mark.parametrize(
+    ("method", "row"),
+    [
+        ("easy", EdmScaling),
+        ("consistency", ConsistencyScaling),
+        ("continuous", EdmScaling),
+        ("shortcut", EdmScaling),
+        ("progressive", EdmScaling),
+    ],
+)
+def test_a_teacher_on_edms_row_needs_no_stage_before(method, row):
+    recipe = student(method, teacher())
+    assert "matching" not in names(recipe)
+    assert isinstance(recipe.model.density.denoiser.scaling, row)
+
+
+def test_a_teacher_that_predicts_noise_learns_another_row_first():
+    """Noise says nothing of x_0 at pure noise, where a student must answer."""
+    for method in METHODS:
+        recipe = student(method, teacher("ddpm", steps=20))
+        assert names(recipe)[0] == "matching"
+        first, second = recipe.stages[0].objective, recipe.stages[1].objective
+        assert first.teaching.scaling is not None and second.teaching.scaling is None
+    assert isinstance(recipe.model.density.denoiser.scaling, VScaling)
+
+
+def test_guidance_is_built_in_before_rounds_and_by_the_teachers_pairs_elsewhere():
+    source = teacher(conditional=True)
+    rounds = student("progressive", source, guidance=3.0, first=8)
+    assert names(rounds) == ["matching", "round-4", "round-2", "round-1"]
+    assert [s.objective.teaching.scale for s in rounds.stages] == [3.0, 1.0, 1.0, 1.0]
+    for method in ("easy", "consistency", "continuous", "shortcut"):
+        stage = student(method, source, guidance=3.0).stages[-1]
+        assert stage.objective.teaching.scale == 3.0 and not stage.objective.alone
+
+
+def test_easy_tuning_keeps_no_teacher_where_it_asks_none():
+    recipe = student("easy", teacher())
+    recipe.stages[0].objective.open(recipe.model, 10)
+    assert not dict(recipe.stages[0].objective.state_dict())
+
+
+def test_a_student_starts_as_its_teacher():
+    """A row of the same family reads the same weights nearly alike; a told end changes nothing at first."""
+    torch.manual_seed(0)
+    source = build(RECIPES["diffusion"](POINTS, width=16)).model
+    for p in source.parameters():
+        torch.nn.init.normal_(p, 0.0, 0.3)
+    plain = student("consistency", teacher()).model
+    plain.load_state_dict(source.state_dict())
+    x = torch.linspace(-1, 1, 12).view(6, 2)
+    level = source.density.schedule.level(0.6)
+    with torch.no_grad():
+        mine, theirs = (m.density.denoiser(x, level).mean for m in (plain, source))
+    assert float((mine - theirs).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("facts", [POINTS, IMAGES], ids=["points", "images"])
+def test_what_is_no_diffusion_model_is_refused(facts):
+    with pytest.raises(UsageError, match="only a diffusion model"):
+        taught(RECIPES["vae"](facts), facts)
+
+
+def test_a_network_that_takes_z_cannot_be_told_the_end_of_a_leap():
+    with pytest.raises(UsageError, match="takes z"):
+        student("shortcut", teacher("diffusevae", IMAGES, give_z=True))
