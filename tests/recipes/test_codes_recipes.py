@@ -1,0 +1,81 @@
+"""Models of discrete codes for every shape of data: they build, step, sample; what cannot be is refused."""
+
+import json
+import math
+
+import pytest
+import torch
+from test_recipes import FACTS, batch_of, steps
+
+from sfumato.app.catalog import CATALOG, NAMES
+from sfumato.core.errors import DataError, UsageError
+from sfumato.core.lazy import build, dump, load
+from sfumato.data.facts import Facts
+from sfumato.models.given import Given, seeds_of
+from sfumato.recipes import RECIPES
+
+SMALL = {"codes": 16, "dim": 4, "width": 16, "prior_width": 32, "prior_depth": 1}
+VARIANTS = [
+    ("vq-vae", {}),
+    ("vq-vae", {"scalar": True, "pixelcnn": True}),
+    ("vq-vae-2", {"conditional": True}),
+    ("vq-vae-2", {"gamma": 0.0, "pixelcnn": True}),
+]
+CASES = [
+    (data, name, dials)
+    for data in ("digits", "mnist", "odd", "sequence", "volume", "thin")
+    for name, dials in VARIANTS
+    if (FACTS[data].classes or not dials.get("conditional"))
+    and (len(FACTS[data].space) < 3 or not dials.get("pixelcnn"))
+]
+
+
+def trained(recipe, facts):
+    """The codebooks started, then two steps of every other stage."""
+    first, *others = recipe.stages
+    if first.name == "codebook":
+        x = torch.rand((64, *facts.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        recipe.model.get_submodule(first.on).fit(recipe.model.get_submodule(first.through).encode(x), seed=0)
+    else:
+        others = recipe.stages
+    return steps(type(recipe)(recipe.model, tuple(others)), facts)
+
+
+@pytest.mark.parametrize(("data", "name", "dials"), CASES, ids=lambda v: str(v))
+def test_a_recipe_trains_and_samples(data, name, dials):
+    torch.manual_seed(0)
+    facts = FACTS[data]
+    stored = json.loads(json.dumps(dump(RECIPES[name](facts, **SMALL | dials), NAMES)))
+    recipe = build(load(stored, CATALOG))
+    assert all(math.isfinite(loss) for loss in trained(recipe, facts))
+    x = recipe.model.sample(2, seeds=seeds_of(0, 2))
+    assert x.shape == (2, *facts.shape) and torch.isfinite(x).all() and x.abs().max() <= 1
+    codes = recipe.model.encode(batch_of(facts).x).codes
+    again = recipe.model.sample(8, given=Given(codes=codes), seeds=seeds_of(0, 8))
+    torch.testing.assert_close(again, recipe.model.codec.decode(codes))
+
+
+def test_codes_are_few_enough_for_a_prior_and_coarsest_first():
+    for data in ("digits", "mnist", "colour", "odd", "sequence", "volume"):
+        one = build(RECIPES["vq-vae"](FACTS[data], **SMALL)).model.codec
+        two = build(RECIPES["vq-vae-2"](FACTS[data], **SMALL)).model.codec
+        assert one.lengths[0] <= 64 and two.lengths[0] < two.lengths[1] <= 256
+
+
+def test_the_codebook_grows_with_the_data():
+    sizes = [
+        build(RECIPES["vq-vae"](Facts(1, (28, 28), count=count))).model.codec.quantizers[0].size
+        for count in (40, 1000, 60_000)
+    ]
+    assert sizes == sorted(sizes) and sizes[-1] == 512
+
+
+def test_what_cannot_be_is_refused_with_the_way_out():
+    with pytest.raises(UsageError, match="points"):
+        RECIPES["vq-vae"](FACTS["points"])
+    with pytest.raises(DataError, match="codes=49"):
+        RECIPES["vq-vae"](Facts(1, (28, 28), count=10), codes=512)
+    with pytest.raises(UsageError, match="labelled data"):
+        RECIPES["vq-vae-2"](FACTS["deep"], conditional=True)
+    with pytest.raises(ValueError, match="CausalTransformer"):
+        build(RECIPES["vq-vae"](FACTS["volume"], pixelcnn=True))
