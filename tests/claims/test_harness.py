@@ -209,6 +209,15 @@ def test_every_claim_states_itself_its_source_and_its_condition(experiment):
     assert callable(experiment.module().run)
 
 
+@pytest.mark.parametrize("name", ["c11"])
+def test_a_claim_runs_quickly_and_records_nothing(name, tmp_path):
+    """One that needs no training; all others by `python -m claims --quick`."""
+    before = KNOWN[name].result()
+    result = Session(KNOWN[name], tmp_path).run(quick=True)
+    assert not result["error"] and result["checks"] and result["figures"]
+    assert KNOWN[name].result() == before and not (tmp_path / "docs").exists()
+
+
 def test_every_other_file_is_no_claim():
     """What claims share has a name without a number, and nothing to run."""
     for path in (ROOT / "claims").glob("*.py"):
