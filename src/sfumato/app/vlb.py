@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..core.errors import UsageError
+from ..core.errors import DataError, UsageError
 from ..data.dataset import Dataset
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
@@ -14,6 +14,7 @@ from .latents import protocol_of
 from .run import Run, batches
 
 MOST = 500  # images: the spread over them is then near 0.02 bits/dim
+GIVEN = "of images given their class, which is less than without it"
 SYMBOLS = {"prior": "L_T", "steps": "sum of L_{t-1}", "decoder": "L_0", "latent": "KL of the first stage's z"}
 
 
@@ -29,16 +30,14 @@ def vlb_metrics(run: Run, held_out: Dataset, about: About, seed: int = 0) -> tup
         found, method = variational_bounds(
             run.generator, batches(held_out, count, run.device), run.facts.levels, seed=seed
         )
-    except UsageError as error:
+    except (UsageError, DataError) as error:  # no such bound, or images whose class is not told
         return [], [f"{error.what[0].upper()}{error.what[1:]}."]
-    given = " given the class" if "label" in run.generator.slots else ""
+    note = GIVEN if "label" in run.generator.slots else ""
     protocol = replace(protocol_of(about, "held-out", count), plan=method)
     metrics = []
     for bound in found:
         term = SYMBOLS.get(bound.name.removeprefix("VLB "))
-        name = f"VLB{given}" + (f": {term}" if term else "")
-        lower = None if term else True  # only the whole is better when smaller
-        metrics.append(
-            Metric(name, bound.bits.value, bound.bits.spread, protocol, lower=lower, unit=bound.unit)
-        )
+        name, lower = (f"VLB: {term}", None) if term else ("VLB", True)  # only the whole can be better
+        value, spread = bound.bits.value, bound.bits.spread
+        metrics.append(Metric(name, value, spread, protocol, lower=lower, unit=bound.unit, note=note))
     return metrics, []
