@@ -27,21 +27,24 @@ from ..evaluation.flow import Flow, flow_log_prob
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
 from ..evaluation.variational import TERMS, vlb
-from ..models.density import Plan
 from ..models.diffusion import Diffusion
-from ..samplers.likelihood import Hutchinson
+from ..samplers.likelihood import FEW, Hutchinson
 from .latents import protocol_of
 from .run import Run
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: a number by its word, its draws (None: what the word needs), guidance, seed."""
+    """What was asked for: a number by its word, its draws (None: what the word needs), guidance, seed.
+
+    uniform: dequantise grey levels uniformly for the ODE, as suits a model trained on such data.
+    """
 
     bound: str
     draws: int | None = None
     tolerance: float | None = None
     guidance: float | None = None
+    uniform: bool = False
     seed: int = 0
 
 
@@ -57,14 +60,20 @@ Score: TypeAlias = Callable[[Run, Batch, Noise, Asked], Found]
 
 
 def _ode(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
-    how = Flow() if asked.tolerance is None else Flow(tolerance=asked.tolerance)
-    if asked.draws is not None:
+    how, floats = Flow(uniform=asked.uniform), run.facts.levels is None
+    if asked.tolerance is not None:
+        how = replace(how, tolerance=asked.tolerance)
+    if asked.draws is not None and not floats:
         how = replace(how, draws=asked.draws)
-        if run.facts.levels is None:
-            how = replace(how, divergence=Hutchinson(asked.draws))
-    plan: Plan | None = run.plan(guidance=asked.guidance)
+    elif asked.draws is not None and batch.x[0].numel() <= FEW:
+        raise UsageError(
+            "--draws changes nothing here: the density of so few floats is exact", remedy="Leave --draws out."
+        )
+    elif asked.draws is not None:
+        how = replace(how, divergence=Hutchinson(asked.draws))
+    plan = run.plan(guidance=asked.guidance)
     nats = flow_log_prob(run.generator, batch, run.facts.levels, noise=noise, how=how, plan=plan)
-    return Found(nats, "ODE", DENSITY if run.facts.levels is None else CODE)
+    return Found(nats, "ODE", DENSITY if floats else CODE)
 
 
 def _vlb(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
@@ -107,7 +116,7 @@ def score(run: Run, parts: Sequence[Dataset], asked: Asked, label: int | None = 
     _check_used(asked)
     found = []
     with torch.no_grad():
-        for batch, hashes in _batches(run, parts, label):
+        for batch, hashes in _batches(run, parts, asked, label):
             noise = Noise([seed_of("likelihood", asked.seed, h) for h in hashes], device=run.device)
             found.append(BOUNDS[asked.bound](run, batch, noise, asked))
     nats = torch.cat([f.nats.double().cpu() for f in found])
@@ -141,7 +150,12 @@ def check_bound(bound: str) -> None:
 
 def _check_used(asked: Asked) -> None:
     """UsageError for an option that would change nothing."""
-    for name, value in (("--tolerance", asked.tolerance), ("--guidance", asked.guidance)):
+    ode_only = {
+        "--tolerance": asked.tolerance,
+        "--guidance": asked.guidance,
+        "--uniform": asked.uniform or None,
+    }
+    for name, value in ode_only.items():
         if value is not None and asked.bound != "ode":
             raise UsageError(
                 f"{name} changes nothing here: it is of the ODE alone",
@@ -149,13 +163,15 @@ def _check_used(asked: Asked) -> None:
             )
 
 
-def _batches(run: Run, parts: Sequence[Dataset], label: int | None) -> Iterator[tuple[Batch, list[int]]]:
+def _batches(
+    run: Run, parts: Sequence[Dataset], asked: Asked, label: int | None
+) -> Iterator[tuple[Batch, list[int]]]:
     """All images, as many at a time as their size allows, with the hashes of their contents."""
     most, rows, hashes = rows_at_once(run.facts.shape), list[Batch](), list[int]()
     for part in parts:
         for first in range(0, len(part), most):
             ids = range(first, min(first + most, len(part)))
-            rows.append(_checked(run, part, part.batch(ids, run.device), label))
+            rows.append(_checked(run, part, part.batch(ids, run.device), asked, label))
             hashes += [int(part.hashes[i]) for i in ids]
             if len(hashes) >= most:
                 yield _joined(rows), hashes
@@ -174,7 +190,7 @@ def _joined(rows: Sequence[Batch]) -> Batch:
     )
 
 
-def _checked(run: Run, part: Dataset, batch: Batch, label: int | None) -> Batch:
+def _checked(run: Run, part: Dataset, batch: Batch, asked: Asked, label: int | None) -> Batch:
     """The batch with its class; UsageError that names the first image outside the run's grey levels."""
     if run.facts.levels is not None:
         for x, i in zip(batch.x.cpu(), batch.index.tolist(), strict=True):
@@ -185,7 +201,7 @@ def _checked(run: Run, part: Dataset, batch: Batch, label: int | None) -> Batch:
                 raise UsageError(error.what, where=where, remedy=error.remedy) from None
     if label is not None:
         return replace(batch, label=torch.full((len(batch),), label, device=batch.x.device))
-    if batch.label is None and "label" in run.generator.slots:
+    if batch.label is None and "label" in run.generator.slots and asked.bound != "elbo":
         raise UsageError(
             "this model gives the likelihood of an image of a known class",
             where=part.facts.source,

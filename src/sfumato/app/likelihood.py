@@ -80,6 +80,7 @@ def likelihood(
     draws: int | None = None,
     tolerance: float | None = None,
     guidance: float | None = None,
+    uniform: bool = False,
     seed: int = 0,
 ) -> Scores:
     """Bits/dim of every image of `files` (folders, arrays, pictures), each ranked among held-out images.
@@ -87,7 +88,7 @@ def likelihood(
     No files: the held-out images themselves. bound: ode, vlb or elbo; None: ode where the model has one.
     against: how many held-out images; 0: none. UsageError for a model or images without such a number.
     """
-    asked = Asked(bound or default_bound(run), draws, tolerance, guidance, seed)
+    asked = Asked(bound or default_bound(run), draws, tolerance, guidance, uniform, seed)
     label = run.given(1, class_name).label
     number = None if label is None else int(label)
     notes: list[str] = []

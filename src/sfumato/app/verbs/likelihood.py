@@ -36,6 +36,9 @@ def command(
         float | None, typer.Option("--tolerance", help="Of the ODE solver; default 1e-4.")
     ] = None,
     guidance: Guidance = None,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="Dequantise uniformly, for models trained on such data.")
+    ] = False,
     seed: Annotated[
         int, typer.Option("--seed", help="An image's noise is a function of SEED and its content alone.")
     ] = 0,
@@ -57,6 +60,7 @@ def command(
         draws=draws,
         tolerance=tolerance,
         guidance=guidance,
+        uniform=uniform,
         seed=seed,
     )
     console.answer(found.to_json(), found.lines())
