@@ -11,27 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError
 from ..core.noise import seed_of
 from ..core.shapes import rows_at_once
 from ..data.dataset import Dataset
-from ..evaluation.bits import bounds
 from ..evaluation.features import fingerprint_of
 from ..evaluation.judge import Generate, Judgement
 from ..evaluation.judge import evaluate as judged
-from ..evaluation.protocol import Metric, Protocol
+from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
 from ..models.density import Plan
+from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..report import grid
+from .bounds import bound_metrics, check_bound
 from .codes import code_metrics
 from .console import Console
 from .conversions import conversions, resampling
 from .guiding import sampler
 from .judges import FolderShelf, commit, find_judge, hardware, judges
+from .latents import latent_metrics
 from .names import plan_line
+from .planning import plan_origin
 from .report import EVALUATION, evaluation_json, write_report
-from .run import Run, batches
+from .run import Run
+from .vlb import vlb_metrics
 
 FEWEST = 1000
 PANEL = 16  # the likeliest copies, drawn
@@ -64,15 +68,22 @@ def evaluate(
     count: int | None = None,
     judge: Path | None = None,
     test: str | None = None,
+    draws: int | None = None,
+    bound: str | None = None,
     seed: int = 0,
     console: Console | None = None,
     **asked: Any,
 ) -> Evaluation:
     """Judge a run's samples against unseen images; writes evaluation.json and the report.
 
+    draws: of the importance-weighted bound. bound: ode or vlb, bits/dim of unseen images under a diffusion.
     test: unseen images from elsewhere, for which the run's own held-out part need not be there.
     """
     console = console or Console()
+    if bound is not None:
+        check_bound(bound)
+    if draws is not None:
+        run.latent()  # refuses, before any work, what has no such bound
     plan = run.plan(**asked)
     generator = sampler(run, plan)
     train, held_out = run.training, run.data.held_out if test is None else run.fitting(test)
@@ -84,7 +95,7 @@ def evaluate(
     if labels is not None:
         notes.append("Samples have classes as often as the training images have them.")
     seeds = seeds_of(seed, wanted)
-    console.say(f"Drawing {wanted:,} samples ({plan_line(generator, plan)}) ...")
+    console.say(f"Drawing {wanted:,} samples: {plan_line(generator, plan)}{plan_origin(run, **asked)} ...")
 
     about = conditions(run, generator, critic, held_out, plan, seed)
     judgement = judged(
@@ -99,8 +110,13 @@ def evaluate(
         shelf=FolderShelf(run.path / "features"),
         batch=rows_at_once(run.facts.shape),
     )
-    bits, why = likelihood(run, held_out, about)
+    bits, why = latent_metrics(run, held_out, about, draws, seed)
     codes, reason = code_metrics(run, held_out, about)
+    vlb, refusal = vlb_metrics(run, held_out, about, seed)
+    bits, why = [*bits, *vlb], [*why, *refusal]
+    if bound is not None and not (bound == "vlb" and vlb):
+        more, told = bound_metrics(run, held_out, about, bound, seed)
+        bits, why = [*bits, *more], [*why, *told]
     metrics, notes = [*judgement.metrics, *bits, *codes], [*judgement.notes, *notes, *why, *reason]
     neighbours(run, judgement, train)
     run.folder.disk.replace(run.path / EVALUATION, evaluation_json(metrics, notes))
@@ -170,36 +186,6 @@ def provenance(run: Run, test: str | None, held_out: Dataset, train: Dataset) ->
             "numbers may be slightly too good. For images that chose nothing: --test."
         )
     return told
-
-
-def likelihood(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric], list[str]]:
-    """The bounds of the first stage in bits/dim, or the reason why there are none."""
-    try:
-        owner, vae = run.latent()
-    except UsageError:
-        return [], []
-    count = min(len(held_out), 2000)
-    protocol = Protocol(
-        about.data,
-        "held-out",
-        count,
-        count,
-        "",
-        seed=about.seed,
-        hardware=about.hardware,
-        commit=about.commit,
-        precision="float32",
-        resize=about.resize or "none",
-    )
-    try:
-        found = bounds(vae, (b.x for b in batches(held_out, count, run.device)), run.facts.levels, draws=16)
-    except UsageError as error:
-        return [], [f"Bits per dimension are not reported: {error.what}."]
-    name = "VAE" if owner is run.model else "first stage"
-    return [
-        Metric(f"{bound.name} ({name})", bound.bits.value, bound.bits.spread, protocol, unit=bound.unit)
-        for bound in found
-    ], []
 
 
 def neighbours(run: Run, judgement: Judgement, train: Dataset) -> None:

@@ -42,6 +42,9 @@ def command(
         int | None,
         typer.Option("--draws", min=1, help="Draws of the importance-weighted bound, to 5,000; default 16."),
     ] = None,
+    bound: Annotated[
+        str | None, typer.Option("--bound", help="Also bits/dim under a diffusion: ode or vlb.")
+    ] = None,
     seed: Seed = 0,
     steps: Steps = None,
     solver: SolverName = None,
@@ -67,6 +70,7 @@ def command(
         judge=judge,
         test=test,
         draws=draws,
+        bound=bound,
         seed=seed,
         steps=steps,
         solver=solver,
