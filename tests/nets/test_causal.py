@@ -37,7 +37,7 @@ def codes_for(net, rows=3, seed=0):
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("above", [(), ABOVE], ids=["first level", "given levels"])
 def test_no_output_depends_on_its_own_code_or_later_ones(name, above):
-    """By autograd through the embedded codes: d logits_i / d code_j = 0 for j >= i, and for some j < i it is not."""
+    """By autograd: d logits_i / d code_j = 0 exactly for j >= i, and for some j < i it is not."""
     net = stirred(NETS[name](above=above))
     codes, known = codes_for(net)
     embedded = torch.nn.functional.one_hot(codes, SIZE).float().requires_grad_()

@@ -148,8 +148,8 @@ class VqVae(Codec):
 
     def _features(self, x: Tensor) -> list[Tensor]:
         """Each level's features, coarsest first."""
-        found = []
-        for level in self.levels:
+        found: list[Tensor] = []
+        for level in reversed(list(self._down())):
             x = level.encoder(x)
-            found.append(x)
-        return found[::-1]
+            found.insert(0, x)
+        return found

@@ -78,7 +78,7 @@ class Context(nn.Module):
     def forward(self, above: Tensor, cond: Condition) -> Tensor:
         """above (B, known) int64."""
         refuse_unknown(cond, label=self.classes, vector=0, concat=0, tokens=0)
-        context = self.place
+        context: Tensor = self.place
         parts = above.split([math.prod(space) for space in self.spaces], 1)
         for embedding, space, codes in zip(self.above, self.spaces, parts, strict=True):
             there = embedding(codes.reshape(-1, *space)).movedim(-1, 1)
@@ -115,8 +115,8 @@ class CausalAttention(nn.Module):
 
     def cache(self, rows: int, length: int) -> Tensor:
         """Room for the keys and values of `length` positions, (2, B, heads, length, head_dim)."""
-        width = self.out.in_features
-        return self.out.weight.new_zeros(2, rows, self.heads, length, width // self.heads)
+        width = self.qkv.in_features // self.heads
+        return self.qkv.weight.new_zeros(2, rows, self.heads, length, width)
 
     def _split(self, x: Tensor) -> list[Tensor]:
         """Queries, keys, values, each (B, heads, N, head_dim)."""

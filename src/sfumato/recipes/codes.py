@@ -11,14 +11,17 @@ for each level, the coarsest first. It is not done before it can draw images fro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..core.errors import DataError, UsageError
 from ..core.lazy import lazy
 from ..data.facts import Facts
 from ..models.autoregressive import Autoregressive, CodesAbove
 from ..models.codec import Pixels
+from ..models.conditioner import Conditioner
 from ..models.generator import Generator
 from ..models.vqvae import CodeLevel, VqVae
+from ..nets.causal import CausalNet
 from ..nets.kmeans import PER_CODE
 from ..nets.pixelcnn import PixelCnn
 from ..nets.quantize import Quantizer, ScalarQuantizer, VectorQuantizer
@@ -143,32 +146,30 @@ def _recipe(
         )
     classes, grids = class_count(facts, conditional), _grids(facts, _halvings(facts, levels))
     codes = codes or _codes(facts, grids)
-    quantizers = [_quantizer(codes, dim, gamma, patience, scalar) for _ in grids]
     if scalar:
-        codes = math.prod(quantizers[0].arguments["levels"])  # type: ignore[attr-defined]
-    codec = _codec(facts, quantizers, width or (128 if max(facts.space) <= SMALL else 64))
+        codes = min(LEVELS, key=lambda size: abs(math.log(size / codes)))
     _check(facts, codes, grids)
-    prior = None
-    for k, grid in enumerate(grids):
-        above = tuple((codes, higher) for higher in grids[:k])
-        net = (
-            lazy(PixelCnn)(
-                codes, grid, above, classes=classes, width=prior_width, depth=2 * prior_depth, dropout=dropout
-            )
-            if pixelcnn
-            else lazy(CausalTransformer)(
-                codes, grid, above, classes=classes, width=prior_width, depth=prior_depth, dropout=dropout
-            )
+    quantizers = [
+        lazy(ScalarQuantizer)(LEVELS[codes]) if scalar else lazy(VectorQuantizer)(codes, dim, gamma, patience)
+        for _ in grids
+    ]
+    codec = _codec(facts, quantizers, width or (128 if max(facts.space) <= SMALL else 64))
+    make = lazy(PixelCnn) if pixelcnn else lazy(CausalTransformer)
+    depth = 2 * prior_depth if pixelcnn else prior_depth
+    nets = [
+        make(
+            *(codes, grid, tuple((codes, higher) for higher in grids[:k])),
+            classes=classes,
+            width=prior_width,
+            depth=depth,
+            dropout=dropout,
         )
-        prior = lazy(Generator)(
-            codec=codec if k == levels - 1 else lazy(Pixels)(),
-            density=lazy(Autoregressive)(net),
-            conditioner=labels(classes) if prior is None else lazy(CodesAbove)(prior),
-        )
+        for k, grid in enumerate(grids)
+    ]
     objective = lazy(Quantized)(beta, round(spread(facts) ** 2, 6), max(1, facts.count))
     start = () if scalar else (_start(facts, codes, grids),)
     return lazy(Recipe)(
-        model=prior,
+        model=_generators(codec, nets, labels(classes)),
         stages=(
             *start,
             lazy(Stage)(
@@ -182,6 +183,17 @@ def _recipe(
             *(_prior_stage(levels, k, grids, batch) for k in range(levels)),
         ),
     )
+
+
+def _generators(codec: VqVae, nets: Sequence[CausalNet], label: Conditioner) -> Generator:
+    """One generator a level, each holding that of the level above; the finest owns the codec."""
+    conditioner = label
+    for net in nets[:-1]:
+        above = lazy(Generator)(
+            codec=lazy(Pixels)(), density=lazy(Autoregressive)(net), conditioner=conditioner
+        )
+        conditioner = lazy(CodesAbove)(above)
+    return lazy(Generator)(codec=codec, density=lazy(Autoregressive)(nets[-1]), conditioner=conditioner)
 
 
 def _prior_stage(levels: int, number: int, grids: list[tuple[int, ...]], batch: int) -> Stage:
@@ -206,7 +218,7 @@ def _start(facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> Fit:
     return lazy(Fit)(name="codebook", on="codec", through="codec.images", examples=min(max(64, wanted), held))
 
 
-def _codec(facts: Facts, quantizers: list[Quantizer], width: int) -> VqVae:
+def _codec(facts: Facts, quantizers: Sequence[Quantizer], width: int) -> VqVae:
     """The postponed autoencoder; quantisers from the coarsest level to the finest."""
     dims, levels = len(facts.space), len(quantizers)
     halvings = _halvings(facts, levels)
@@ -223,13 +235,6 @@ def _codec(facts: Facts, quantizers: list[Quantizer], width: int) -> VqVae:
     ]
     decoder = lazy(SpatialDecoder)(facts.channels, facts.space, width=width, halvings=halvings[0])
     return lazy(VqVae)(tuple(parts), decoder, facts.space)
-
-
-def _quantizer(codes: int, dim: int, gamma: float, patience: int, scalar: bool) -> Quantizer:
-    if not scalar:
-        return lazy(VectorQuantizer)(codes, dim, gamma, patience)
-    nearest = min(LEVELS, key=lambda size: abs(math.log(size / codes)))
-    return lazy(ScalarQuantizer)(LEVELS[nearest])
 
 
 def _halvings(facts: Facts, levels: int) -> list[int]:
