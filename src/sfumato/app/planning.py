@@ -2,8 +2,9 @@
 
     the recipe's plan  <-  what `sfumato curve` recommends for this run  <-  what the user asks for
 
-A recommendation holds for the weights it was measured with. The optimised grid is made for a run's own
-model, once, and kept beside it (grids.json), so that a seed means the same image afterwards.
+A recommendation holds for the weights it was measured with, and from pure noise on. The optimised grid is
+made for a run's own model, once, and kept beside it (grids.json), so that a seed means the same image
+afterwards.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def recommendation(run: Run) -> Recommendation | None:
 def plan_origin(run: Run, **asked: Any) -> str:
     """Whose plan it is, in words that follow it: nothing for the recipe's own, or the user's."""
     advice = recommendation(run) if stepped(run.generator) else None
-    if advice is None or any(asked.get(word) is not None for word in ("steps", "solver", "grid")):
+    if advice is None or any(asked.get(word) is not None for word in ("steps", "solver", "grid", "start")):
         return ""
     return f" (recommended by `sfumato curve`: {advice.because})"
 
@@ -96,10 +97,10 @@ def plan_of(
 ) -> Plan:
     """The plan for what was asked (and eta, temperature); UsageError for what would change nothing."""
     generator = run.generator
-    words = {"steps": steps, "solver": solver, "grid": grid, "guidance": guidance, "interval": interval}
-    check_used(generator, start=start, eta=asked.get("eta"), **words)
+    words: dict[str, Any] = {"steps": steps, "solver": solver, "grid": grid, "eta": asked.get("eta")}
+    check_used(generator, start=start, guidance=guidance, interval=interval, **words)
     between, by = interval_of(interval), guide_of(run, classifier, guide)
-    if stepped(generator) and (advice := recommendation(run)) is not None:
+    if start is None and stepped(generator) and (advice := recommendation(run)) is not None:
         steps, solver, grid = steps or advice.steps, solver or advice.solver, grid or advice.grid
     known = None if grid in (None, OPTIMISED) else grid_of(str(grid))
     plan = changed(

@@ -18,6 +18,14 @@ from typing import Any
 from ..core.errors import RefusedError, UsageError
 from .protocol import Metric, comparable
 
+KINDS: dict[str, tuple[type, ...]] = {
+    "solver": (str,),
+    "grid": (str,),
+    "steps": (int,),
+    "calls": (int, float),
+    "seconds": (int, float),
+}
+
 
 @dataclass(frozen=True)
 class Point:
@@ -51,9 +59,8 @@ class Point:
         """The point of to_json; RefusedError for anything else."""
         if not isinstance(value, Mapping) or set(value) != set(Point.__dataclass_fields__):
             raise RefusedError("no point of a curve")
-        kinds = {"solver": str, "grid": str, "steps": int, "calls": (int, float), "seconds": (int, float)}
-        for name, kind in kinds.items():
-            if not isinstance(value[name], kind) or isinstance(value[name], bool):  # type: ignore[arg-type]
+        for name, kind in KINDS.items():
+            if not isinstance(value[name], kind) or isinstance(value[name], bool):
                 raise RefusedError(f"field '{name}' of a point holds {value[name]!r}")
         return Point(**{**value, "metric": Metric.from_json(value["metric"])})
 
