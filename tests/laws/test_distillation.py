@@ -304,6 +304,12 @@ def test_the_exact_flow_has_no_continuous_time_tangent(schedule):
     assert flow < 1e-5 and mean > 1e-2
 
 
+def test_the_difference_in_angle_stays_between_clean_data_and_pure_noise():
+    """The loss is finite at every quantile of the widest distribution of levels."""
+    objective = Continuous(LogNormalSigma(-1.1, 4.0), 0.0, EXACT)
+    assert bool(torch.isfinite(error(objective, gaussian(), geometric())).all())
+
+
 def scene_of(place, denoiser, schedule):
     return place._replace(density=generator(denoiser, schedule).density)
 

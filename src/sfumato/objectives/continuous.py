@@ -17,6 +17,7 @@ forward derivative, and its error of order h^2 is far below the noise of the gra
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
@@ -58,7 +59,8 @@ class Continuous(Distiller):
             raise TypeError("continuous-time consistency is written for a student on EDM's row")
         d = student.scaling.data
         frame = Frame(scene, d)
-        phi = torch.atan(ratios(self.times, scene) / d)
+        edge = 2.0 * STEP  # where the difference would reach beyond clean data or pure noise
+        phi = torch.atan(ratios(self.times, scene) / d).clamp(edge, math.pi / 2 - edge)
         eps = noise.normal(scene.x.shape, scene.x.dtype)
         y = per_sample(torch.cos(phi), eps) * scene.x + per_sample(d * torch.sin(phi), eps) * eps
         output = frame.output(student, y, phi)
