@@ -6,9 +6,10 @@ import pytest
 import torch
 from exact_worlds import F64, MEAN, PATHS, STD, gaussian, line, spread
 
+from sfumato.core.errors import UsageError
 from sfumato.core.noise import Noise
 from sfumato.diffusion.exact import MixtureDenoiser
-from sfumato.diffusion.level import CLEAN
+from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.paths import VarianceExploding
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.grids import levels_at
@@ -123,3 +124,10 @@ def test_impossible_settings_are_refused(moves, ratio):
     ):
         with pytest.raises(ValueError, match="moves"):
             make()
+
+
+@pytest.mark.parametrize("solver", [AnnealedLangevin(), EulerMaruyama()], ids=lambda s: type(s).__name__)
+def test_a_start_without_signal_is_refused_in_words(solver):
+    levels = [Level(0.0, 1.0), *line(PATHS[3], 3), CLEAN]
+    with pytest.raises(UsageError, match="without any signal"):
+        integrate(gaussian(), solver, levels, torch.zeros(2, 1, dtype=F64), noise=Noise([0, 1]))

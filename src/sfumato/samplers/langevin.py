@@ -28,7 +28,7 @@ from ..core.noise import Noise
 from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level, combine
 from .ancestral import Ancestral
-from .solver import Solver, draw
+from .solver import Solver, draw, refuse_pure_noise
 
 
 def langevin(
@@ -79,6 +79,7 @@ class AnnealedLangevin(Solver[None]):
         noise: Noise | None = None,
     ) -> tuple[Tensor, None]:
         """`moves` at t, then on to s; to clean data by one more call."""
+        refuse_pure_noise(t)
         x_t = langevin(denoiser, x_t, t, self.moves, self.ratio, cond=cond, noise=noise)
         clean = s.sigma == 0
         if clean is False:

@@ -31,7 +31,7 @@ from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level, combine
 from ..diffusion.transition import transition
 from .multistep import Before
-from .solver import Solver, draw
+from .solver import Solver, draw, refuse_pure_noise
 
 
 class EulerMaruyama(Solver[None]):
@@ -54,6 +54,7 @@ class EulerMaruyama(Solver[None]):
         noise: Noise | None = None,
     ) -> tuple[Tensor, None]:
         """x_s from drift and diffusion at t; the posterior mean where s is clean."""
+        refuse_pure_noise(t)
         posterior: Posterior = denoiser(x_t, t, cond)
         rise = s.log_snr - t.log_snr
         keep, gain, spread = 1.0 + log(s.alpha) - log(t.alpha) - rise, rise * t.alpha, t.sigma * sqrt(rise)

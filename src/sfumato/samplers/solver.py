@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from torch import Tensor
 
 from ..core.condition import NOTHING, Condition
+from ..core.errors import UsageError
 from ..core.noise import Noise
 from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level
@@ -99,3 +100,12 @@ def draw(noise: Noise | None, x: Tensor) -> Tensor:
     if noise is None:
         raise ValueError("this solver draws noise: give noise=Noise(seeds), one seed per sample")
     return noise.normal(x.shape, x.dtype)
+
+
+def refuse_pure_noise(t: Level) -> None:
+    """UsageError for a solver that moves the signal in x_t and so needs some: alpha_t > 0."""
+    if not isinstance(t.alpha, Tensor) and t.alpha == 0:
+        raise UsageError(
+            "this solver cannot start from a level without any signal",
+            remedy="Take another one, for example --solver sde-heun, or --grid log-snr.",
+        )
