@@ -1,0 +1,141 @@
+"""`sfumato likelihood`: bits per dimension and ranks, by name, for the images given, or a clear refusal."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato.app.cli import run as command
+from sfumato.app.likelihood import likelihood, ranks
+from sfumato.core.errors import UsageError
+
+STEP = 15  # the distance of the levels of the built-in digits
+
+
+def answer(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def drawn(folder, count=3, size=(8, 8), seed=0, step=STEP, brightest=0):
+    """Pictures of random ink on the levels of the digits, one corner at least so bright."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, ink in enumerate(np.random.default_rng(seed).integers(0, 17, (count, *size))):
+        picture = ink * step
+        picture[0, 0] = max(picture[0, 0], brightest)
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_rank_is_the_share_of_held_out_images_with_fewer_bits():
+    others = torch.tensor([1.0, 2.0, 2.0, 4.0], dtype=torch.float64)
+    values = torch.tensor([0.0, 2.0, 3.0, 9.0], dtype=torch.float64)
+    assert ranks(values, others) == (0.0, 0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize("bound", ["ode", "vlb"])
+def test_every_bound_finds_noise_stranger_than_digits(trained, tmp_path, bound, capsys):
+    """Random ink costs more bits than nearly all held-out digits, whatever the bound."""
+    folder = drawn(tmp_path / "noise")
+    words = ["likelihood", str(trained / "model"), str(folder), "--class", "3", "--against", "12"]
+    words += ["--bound", bound, "--json", *(["--tolerance", "1e-3"] if bound == "ode" else [])]
+    assert command(words) == 0
+    found = answer(capsys)
+    assert found["bound"].startswith(bound.upper()) and found["unit"] == "bits/dim"
+    assert [image["name"] for image in found["images"]] == ["0.png", "1.png", "2.png"]
+    assert all(image["rank"] > 0.9 for image in found["images"])
+    assert len(found["held_out"]["bits"]) == 12
+
+
+def test_an_image_has_its_bits_whatever_it_is_given_with(trained, tmp_path):
+    """Alone, in a folder, in another order: the number is the image's own."""
+    run = sfumato.open(trained / "model")
+    folder = drawn(tmp_path / "noise")
+    asked = {"class_name": "1", "against": 0, "tolerance": 1e-3}
+    together = likelihood(run, [str(folder)], **asked)
+    turned = likelihood(run, [str(folder / f"{i}.png") for i in (2, 0)], **asked)
+    assert turned.names == ("2.png", "0.png") and together.ranks == ()
+    assert turned.bits == pytest.approx((together.bits[2], together.bits[0]), abs=2e-4)
+
+
+def test_without_files_the_held_out_images_are_judged(trained, capsys):
+    assert command(["likelihood", str(trained / "model"), "--bound", "elbo", "--draws", "4"]) == 0
+    told = capsys.readouterr().out
+    assert "IWAE-4 of the first stage" in told and "over 100" in told
+
+
+def test_two_seeds_agree_within_the_chance_of_their_probes(trained):
+    run = sfumato.open(trained / "model")
+    one, two = (likelihood(run, against=10, seed=s, tolerance=1e-3) for s in (0, 1))
+    assert one.bits != two.bits
+    assert np.mean(one.bits) == pytest.approx(np.mean(two.bits), abs=0.5)
+
+
+def test_images_of_another_size_range_or_without_a_class_are_refused(trained, tmp_path, capsys):
+    run = str(trained / "model")
+    cases = [
+        ([str(drawn(tmp_path / "large", size=(9, 9))), "--class", "1"], "changed to fit"),
+        ([str(drawn(tmp_path / "between", step=14)), "--class", "1"], "between the run's 17 grey levels"),
+        ([str(drawn(tmp_path / "bright", brightest=255)), "--class", "1"], "beyond the run's range"),
+        ([str(drawn(tmp_path / "plain"))], "known class"),
+        ([str(tmp_path / "plain"), "--class", "ten"], "no class"),
+        (["--bound", "nll"], "no likelihood 'nll'"),
+        (["--bound", "elbo", "--tolerance", "1e-3"], "changes nothing"),
+        (["--bound", "vlb", "--uniform"], "changes nothing"),
+        (["--draws", "0"], "draws"),
+    ]
+    for words, reason in cases:
+        assert command(["likelihood", run, *words, "--json"]) == 2, words
+        assert reason in json.dumps(answer(capsys)), words
+
+
+def test_a_model_without_a_likelihood_says_so(trained, capsys):
+    assert command(["likelihood", str(trained / "judge"), "--json"]) == 2
+    assert answer(capsys)["remedy"]
+
+
+def test_colours_of_another_number_are_refused(trained, tmp_path):
+    folder = tmp_path / "rgb"
+    folder.mkdir()
+    ink = np.random.default_rng(0).integers(0, 17, (8, 8, 3)) * STEP
+    Image.fromarray(ink.astype(np.uint8)).save(folder / "a.png")
+    with pytest.raises(UsageError, match="changed to fit"):
+        likelihood(sfumato.open(trained / "model"), [str(folder)], class_name="1")
+
+
+def test_evaluate_reports_the_bound_that_is_asked_for(runs, capsys):
+    words = ["evaluate", str(runs / "model"), "-n", "40", "--judge", str(runs / "judge"), "--json"]
+    assert command([*words, "--bound", "ode"]) == 0
+    found = {m["name"]: m for m in answer(capsys)["metrics"]}["ODE"]
+    assert found["unit"] == "bits/dim" and found["value"] > 0 and found["spread"] > 0
+    assert found["protocol"]["split"] == "held-out"
+    assert command([*words, "--bound", "nll"]) == 2
+    assert "no likelihood" in answer(capsys)["error"]
+
+
+def test_the_help_names_every_solver():
+    from sfumato.app.names import SOLVERS
+    from sfumato.app.options import SolverName
+
+    text = SolverName.__metadata__[0].help
+    assert [word for word in SOLVERS if word not in text.replace(".", ",").replace(":", ",")] == []
+
+
+def test_points_have_an_exact_density(tmp_path, capsys):
+    """Floats: bits/dim of a density, without a draw; more than one would change nothing and is refused."""
+    out = str(tmp_path / "roll")
+    words = ["train", "diffusion", "swiss-roll", "--out", out, "--examples", "2560", "--set", "width=16"]
+    assert command([*words, "--json"]) == 0
+    capsys.readouterr()
+    told = []
+    for seed in ("0", "1"):
+        assert command(["likelihood", out, "--against", "20", "--seed", seed, "--json"]) == 0
+        told.append(answer(capsys))
+    assert told[0]["unit"] == "bits/dim (density)" and len(told[0]["images"]) == 20
+    assert [i["bits"] for i in told[0]["images"]] == [i["bits"] for i in told[1]["images"]]
+    assert command(["likelihood", out, "--draws", "3", "--json"]) == 2
+    assert "exact" in answer(capsys)["error"]
+    assert command(["likelihood", out, "--bound", "vlb", "--json"]) == 2
+    assert "floats" in answer(capsys)["error"]
