@@ -1,8 +1,10 @@
 """Which units of a latent say most, and how far each goes: what a traversal moves, and how much.
 
-with a posterior      KL(q(z_j given x) || p(z_j)), the mean over held-out images, in nats; z_j is of the
-                      scale of its prior, N(0, 1)
-without (an autoencoder)   the spread of z_j over held-out images, about the middle of its values
+    one latent vector    KL(q(z_j given x) || p(z_j)), the mean over held-out images, in nats; z_j is of the
+                         scale of its prior, N(0, 1)
+    otherwise            the spread of z_j over held-out images, about the middle of its values
+
+The second serves autoencoders, whose code has no distribution, and models of clips, whose latents are of pairs.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def ranked(model: LatentVariableModel, batches: Iterable[Batch]) -> Ranking:
         for batch in batches:
             noise = Noise([seed_of("traverse", seen)], rows=len(batch), device=batch.x.device)
             trace = model.trace(batch.x, noise=noise)
-            if trace.latents:
+            if len(trace.latents) == 1 and trace.latents[0].z.ndim == 2:
                 nats.append(trace.latents[0].kl_per_unit())
             else:
                 assert isinstance(model, Codec)

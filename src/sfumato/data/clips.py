@@ -36,7 +36,9 @@ def moving_digits(count: int = 4_000, frames: int = 20, size: int = 20, seed: in
     factors[:, 0] = source.target[which]
     clips = np.concatenate(
         [
-            render(source.images[which[i : i + 256]] / 16.0, positions(factors[i : i + 256], frames, size), size)
+            render(
+                source.images[which[i : i + 256]] / 16.0, positions(factors[i : i + 256], frames, size), size
+            )
             for i in range(0, count, 256)
         ]
     )

@@ -40,10 +40,14 @@ class Gaussian(Distribution):
         """Standard deviation, of log_std's shape."""
         return self.log_std.exp()
 
+    def log_density(self, x: Tensor) -> Tensor:
+        """log N(x; mean, std^2) of every element in nats, (B, ...)."""
+        u = (x - self._mean) * torch.exp(-self.log_std)
+        return -0.5 * u * u - self.log_std - LOG_SQRT_2PI
+
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mean, std^2) in nats, (B,)."""
-        u = (x - self._mean) * torch.exp(-self.log_std)
-        return event_sum(-0.5 * u * u - self.log_std - LOG_SQRT_2PI)
+        return event_sum(self.log_density(x))
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         """mean + temperature * std * eps, differentiable in both parameters (the reparameterisation)."""

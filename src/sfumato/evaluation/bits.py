@@ -124,10 +124,11 @@ def bounds(
             for draw in range(draws):
                 trace = model.trace(x, noise=noise)
                 if not draw:
-                    unit = unit_of(trace.likelihood, levels)
+                    # of what the model explains: for one that predicts frames not the whole clip
+                    unit, size = unit_of(trace.likelihood, levels), trace.data[0].numel()
                 sums = sums.add(trace)
             found.append(sums)
-            size, seen = x[0].numel(), seen + len(x)
+            seen += len(x)
     if not found:
         raise ValueError("a bound needs at least one batch of images")
     elbo, likelihood, weighted = (torch.cat(part) for part in zip(*(s.means() for s in found), strict=True))

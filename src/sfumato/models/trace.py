@@ -19,23 +19,32 @@ from torch import Tensor, nn
 
 from ..core.noise import Noise
 from ..distributions.base import Distribution, kl, kl_per_unit
+from ..distributions.gaussian import Gaussian
 
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """One latent variable: its sample z (B, ...), the posterior it was drawn from, and its prior."""
+    """One latent variable: its sample z (B, ...), the posterior it was drawn from, and its prior.
+
+    sampled: the prior depends on what was drawn after z, so the KL is log q(z) - log p(z) at the sample,
+    unbiased where the closed form would not be (both Gaussian).
+    """
 
     z: Tensor
     posterior: Distribution
     prior: Distribution
+    sampled: bool = False
 
     def kl(self) -> Tensor:
         """KL(q || p) in nats, (B,)."""
-        return kl(self.posterior, self.prior)
+        return -self.log_ratio() if self.sampled else kl(self.posterior, self.prior)
 
     def kl_per_unit(self) -> Tensor:
         """KL of every unit in nats, (B, ...)."""
-        return kl_per_unit(self.posterior, self.prior)
+        if not self.sampled:
+            return kl_per_unit(self.posterior, self.prior)
+        assert isinstance(self.posterior, Gaussian) and isinstance(self.prior, Gaussian)
+        return self.posterior.log_density(self.z) - self.prior.log_density(self.z)
 
     def log_ratio(self) -> Tensor:
         """log p(z) - log q(z given x) at the sample, (B,): minus its expectation is the KL."""

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from ..training.stage import Recipe
 from .autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
 from .beta import beta_vae
-from .codes import vq_vae, vq_vae_2
 from .classifier import classifier
+from .codes import vq_vae, vq_vae_2
 from .diffusion import ddpm, diffusion
 from .hierarchical import hvae
 from .latent import diffusevae, vae
 from .likelihood import improved_ddpm, vdm
 from .parts import parts
 from .score import ncsn
+from .temporal import td_vae
 from .transformer import dit, jit
 
 _FAMILIES: tuple[Callable[..., Recipe], ...] = (
-    *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae),
+    *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae, td_vae),
     *(vae, beta_vae, hvae, ddpm, ncsn, diffusion, dit, jit, diffusevae, classifier),
     *(vq_vae, vq_vae_2, improved_ddpm, vdm),
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ncsn",
     "parts",
     "sparse_ae",
+    "td_vae",
     "vae",
     "vdm",
     "vq_vae",

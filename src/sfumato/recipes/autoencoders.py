@@ -114,21 +114,24 @@ def denoising_ae(
 def sparse_ae(
     facts: Facts,
     *,
-    weight: float = 1.0,
+    weight: float = 3.0,
     rho: float = 0.05,
     latent: int = 0,
     width: int = 0,
-    shallow: bool = False,
+    shallow: bool = True,
     components: int = 16,
     batch: int = 128,
 ) -> Recipe:
     """An autoencoder with many sigmoid units, each active for few images: mean activation rho (Ng 2011).
 
+    By default one layer, as in the source: deep networks obey the penalty by units that all stay near rho,
+    on every image, and tell images apart by tiny differences.
+
     weight       beta, the weight of sum_j KL(rho || mean activation of unit j)
     rho          the mean activation that is wanted
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
-    width        channels of the first level; 0: 32 (points: 128)
-    shallow      one linear layer on either side, whose weights are the units' filters
+    width        channels of the first level of a deep one; 0: 32 (points: 128)
+    shallow      one layer on either side, whose weights are the units' filters; false: convolutional networks
     components   largest number of components of the prior on codes
     batch        images in a training step; the mean activation is measured over it
     """

@@ -21,6 +21,7 @@ from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.hvae import Hvae
 from ..models.reconstruction import Reconstruction, Shifted
+from ..models.tdvae import TdVae
 from ..models.vae import Vae
 from ..models.vqvae import CodeLevel, VqVae
 from ..nets import plain, shallow, units
@@ -104,7 +105,7 @@ MODELS = (
     *(likelihood.BernoulliLikelihood, likelihood.GaussianLikelihood),
     *(likelihood.DiscretizedGaussianLikelihood, likelihood.DiscretizedLogisticLikelihood),
     *(likelihood.LogisticMixtureLikelihood, Hvae),
-    *(likelihood.FixedGaussianLikelihood, Autoencoder, tied),
+    *(likelihood.FixedGaussianLikelihood, Autoencoder, tied, TdVae),
     *(Pixels, Vae, prior.StandardNormalPrior, prior.MixturePrior, Plan, Diffusion, Generator),
     *(conditioner.Unconditional, conditioner.ClassLabel, Reconstruction, Shifted),
 )

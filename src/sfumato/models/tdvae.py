@@ -1,0 +1,181 @@
+"""The temporal-difference VAE: a state that is known in part, and can be jumped (Gregor et al. 2019).
+
+    belief       b_t = f(b_{t-1}, x_t)              what the frames up to t have shown
+    p_B(z | b)   the state as believed              p_T(z_2 | z_1, k)   the state k frames later
+    p_D(x | z)   the frame of a state               p_S(z_1 | z_2, b_1, b_2, k)   where it must have come from
+
+For two times t_1 < t_2 = t_1 + k the loss compares what is believed at t_2 with what can be predicted at t_1:
+
+    z_2 ~ p_B(. | b_2),   z_1 ~ p_S(. | z_2, b_1, b_2, k)
+    loss = - log p_D(x_2 | z_2) + log p_B(z_2 | b_2) - log p_T(z_2 | z_1, k)
+           + KL(p_S(z_1 | z_2, b_1, b_2, k) || p_B(z_1 | b_1))                              (their eq. 6)
+
+which is minus the ELBO of log p(x_2 | x_1 ... t_1) with two latents. z_1 is drawn after z_2, so the prior of
+z_2 depends on it: that divergence is taken at the sample. No step-by-step model is ever unrolled in training,
+and p_T reaches k frames ahead at once.
+
+As a codec, the code of a clip is the smoothed state of its first frame, and decoding rolls the state out.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core.errors import DataError
+from ..core.noise import Noise
+from ..distributions.base import Distribution
+from ..distributions.gaussian import Gaussian
+from ..nets.temporal import Belief, GatedMap
+from .codec import Codec
+from .likelihood import Likelihood
+from .trace import Latent, LatentVariableModel, Trace
+
+LOG_STD_RANGE = (-6.0, 2.0)
+
+
+@final
+class TdVae(LatentVariableModel, Codec):
+    """Clips x (B, C, T, *space); see the module.
+
+    encoder, decoder   of one frame: (B, C, *space) -> (B, features), (B, latent) -> (B, C, *space)
+    frames, jump       length of a decoded clip; the longest k
+    width              of the belief and of the maps between Gaussians
+    pairs              pairs (t_1, t_2) drawn from a clip at a time; the ELBO is of all their frames
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent: int,
+        features: int,
+        frames: int,
+        jump: int,
+        width: int = 128,
+        pairs: int = 4,
+    ) -> None:
+        super().__init__()
+        if not 1 <= jump < frames:
+            raise ValueError(f"a jump of {jump} frames does not fit into clips of {frames}")
+        if pairs < 1:
+            raise ValueError(f"at least one pair of times is drawn, not {pairs}")
+        self.latent, self.frames, self.jump, self.pairs = latent, frames, jump, pairs
+        self.belief = Belief(encoder, features, width)
+        self.believe = GatedMap(width, latent, width)
+        self.smooth = GatedMap(latent + 2 * width + jump, latent, width)
+        self.move = GatedMap(latent + jump, latent, width)
+        self.decoder, self.likelihood = decoder, likelihood
+
+    # -------------------------------------------------------------------------------- distributions
+
+    def beliefs(self, x: Tensor) -> Tensor:
+        """b_t of every frame of clips x (B, C, T, *space), (B, T, width)."""
+        return self.belief(x.transpose(1, 2))
+
+    def believed(self, b: Tensor) -> Gaussian:
+        """p_B(z given b) for beliefs (..., width)."""
+        return _gaussian(self.believe(b))
+
+    def smoothed(self, z: Tensor, before: Tensor, after: Tensor, steps: Tensor) -> Gaussian:
+        """p_S(z_1 given z_2 = z, b_1 = before, b_2 = after, k = steps)."""
+        return _gaussian(self.smooth(z, before, after, self._steps(steps, z)))
+
+    def moved(self, z: Tensor, steps: Tensor) -> Gaussian:
+        """p_T(z_2 given z_1 = z, k = steps); the map adds to z, so that a fresh model stands still."""
+        change, log_std = self.move(z, self._steps(steps, z))
+        return _gaussian((z + change, log_std))
+
+    def likelihood_of(self, z: Tensor) -> Distribution:
+        """p_D of states z (B, n, latent): n frames, the event laid out as a clip (B, C, n, *space)."""
+        frames = self.decoder(z.flatten(0, 1))
+        return self.likelihood(frames.unflatten(0, z.shape[:2]).transpose(1, 2))
+
+    def _steps(self, steps: Tensor, z: Tensor) -> Tensor:
+        """k = 1 ... jump as a one-hot vector for every state."""
+        return F.one_hot(steps - 1, self.jump).to(z).expand(*z.shape[:-1], -1)
+
+    # -------------------------------------------------------------------------------- training
+
+    def trace(self, x: Tensor, *, noise: Noise) -> Trace:
+        """Two latents for each of `pairs` random pairs of times; the data are the later frames."""
+        first, steps = self._times(x, noise)
+        b = self.beliefs(x)
+        before, after = (_at(b, t) for t in (first, first + steps))
+        now = self.believed(after)
+        z_2 = now.sample(noise)
+        smoothed = self.smoothed(z_2, before, after, steps)
+        z_1 = smoothed.sample(noise)
+        latents = (
+            Latent(z_1, smoothed, self.believed(before)),
+            Latent(z_2, now, self.moved(z_1, steps), sampled=True),
+        )
+        data = _at(x.transpose(1, 2).flatten(2), first + steps).unflatten(2, (x.shape[1], *x.shape[3:]))
+        return Trace(self.likelihood_of(z_2), data.transpose(1, 2), latents)
+
+    def _times(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """t_1 and k, (B, pairs): k uniform on 1 ... jump, then t_1 uniform where the clip has room."""
+        length, shape = x.shape[2], (len(x), self.pairs)
+        if length <= self.jump:
+            raise DataError(
+                f"clips of {length} frames are too short for jumps of {self.jump}",
+                remedy=f"Give longer clips, or train with --set jump={max(1, length - 1)}.",
+            )
+        steps = 1 + noise.integers(self.jump, shape)
+        first = (noise.uniform(shape) * (length - steps)).long()
+        return torch.minimum(first, length - 1 - steps), steps
+
+    # -------------------------------------------------------------------------------- the future
+
+    def state(self, x: Tensor, *, noise: Noise | None = None) -> Tensor:
+        """The state (B, latent) after the last frame of x (B, C, t, *space): the mean believed, or a draw."""
+        return _drawn(self.believed(self.beliefs(x)[:, -1]), noise)
+
+    def rollout(self, z: Tensor, steps: int, *, noise: Noise | None = None) -> Tensor:
+        """States 1 ... steps frames after z (B, latent), each from the one before: (B, steps, latent)."""
+        one, states = torch.ones((), dtype=torch.int64, device=z.device), []
+        for _ in range(steps):
+            z = _drawn(self.moved(z, one), noise)
+            states.append(z)
+        return torch.stack(states, 1)
+
+    def jumped(self, z: Tensor, steps: Tensor, *, noise: Noise | None = None) -> Tensor:
+        """States `steps` (n,) frames after z (B, latent), each at once, (B, n, latent)."""
+        if int(steps.max()) > self.jump or int(steps.min()) < 1:
+            raise ValueError(f"this model jumps 1 to {self.jump} frames")
+        many = z[:, None].expand(-1, len(steps), -1)
+        return _drawn(self.moved(many, steps.expand(len(z), -1)), noise)
+
+    def images(self, z: Tensor) -> Tensor:
+        """The expected frames of states (B, n, latent), (B, C, n, *space) in [-1, 1]."""
+        return self.likelihood_of(z).mean.clamp(-1.0, 1.0)
+
+    # -------------------------------------------------------------------------------- clips as codes
+
+    def encode(self, x: Tensor, *, noise: Noise | None = None) -> Tensor:
+        """The state of the first frame, smoothed by what is seen `jump` frames later, (B, latent)."""
+        b, last = self.beliefs(x), min(self.jump, x.shape[2] - 1)
+        z = _drawn(self.believed(b[:, last]), noise)
+        steps = torch.full((), last, dtype=torch.int64, device=x.device)
+        return _drawn(self.smoothed(z, b[:, 0], b[:, last], steps), noise)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The clip (B, C, frames, *space) that is expected from the state of its first frame."""
+        return self.images(torch.cat([z[:, None], self.rollout(z, self.frames - 1)], 1))
+
+
+def _gaussian(parts: tuple[Tensor, Tensor]) -> Gaussian:
+    return Gaussian(parts[0], parts[1].clamp(*LOG_STD_RANGE))
+
+
+def _drawn(p: Gaussian, noise: Noise | None) -> Tensor:
+    return p.mean if noise is None else p.sample(noise)
+
+
+def _at(series: Tensor, times: Tensor) -> Tensor:
+    """Values of a series (B, T, D) at times (B, n), (B, n, D)."""
+    return series.gather(1, times[..., None].expand(-1, -1, series.shape[-1]))
