@@ -13,7 +13,8 @@ from sfumato.data.facts import Facts
 from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, VScaling
 from sfumato.models.given import seeds_of
 from sfumato.recipes import RECIPES, parts
-from sfumato.recipes.few_steps import METHODS, taught
+from sfumato.recipes.few_steps import METHODS
+from sfumato.recipes.taught import taught
 
 CATALOG = {part.__name__: part for part in parts()}
 NAMES = {part: name for name, part in CATALOG.items()}

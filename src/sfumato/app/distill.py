@@ -22,7 +22,8 @@ from ..core.lazy import dump, load
 from ..data.facts import Facts
 from ..evaluation.features import fingerprint_of_module
 from ..models.generator import Generator
-from ..recipes.few_steps import DEFAULT, METHODS, Taught, taught
+from ..recipes.few_steps import DEFAULT, METHODS
+from ..recipes.taught import Taught, taught
 from ..samplers.leap import Leap
 from ..training.rundir import RunDir
 from ..training.settings import Settings

@@ -13,86 +13,43 @@ network learns to predict v first, in a stage `matching` that is also where guid
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..core.errors import UsageError
-from ..core.lazy import Lazy, build, lazy
-from ..data.facts import Facts
+from ..core.lazy import lazy
 from ..diffusion.scaling import (
     ConsistencyScaling,
     EdmScaling,
-    FlowScaling,
-    Scaled,
     VScaling,
     X0Scaling,
 )
-from ..diffusion.times import LogNormalSigma, Times
 from ..diffusion.weighting import Edm, Snr
-from ..models.density import Plan
-from ..models.diffusion import Diffusion
-from ..models.generator import Generator
-from ..models.reconstruction import Reconstruction, Shifted
 from ..objectives.consistency import Doubling, Easing, Mixed, Pairing, SelfConsistency, Stepped
 from ..objectives.continuous import Continuous
-from ..objectives.distiller import Teaching
-from ..objectives.objective import Objective
-from ..objectives.progressive import Matching, Progressive
+from ..objectives.progressive import Progressive
 from ..objectives.shortcut import Shortcut
 from ..samplers.consistency import Consistency
 from ..samplers.ddim import Ddim
 from ..samplers.grids import Angle
 from ..samplers.heun import Heun
-from ..samplers.leap import FEATURES, Leap
-from ..samplers.solver import Solver
-from ..training.rates import Cosine
-from ..training.stage import Recipe, Stage
-from .sizes import spread
-
-ANCHORED = (VScaling, FlowScaling, EdmScaling, ConsistencyScaling)  # rows on which a student can answer
-FLOOR = 0.002  # sigma/alpha at which a consistency model's trajectories end
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What a student takes from its teacher.
-
-    model     the teacher's postponed generator;  plan  its plan, built
-    data      standard deviation of what the diffusion makes;  batch  examples in its training step
-    """
-
-    model: Any
-    plan: Plan
-    data: float
-    batch: int
-
-    @property
-    def scaling(self) -> Any:
-        """The postponed row its network was trained with."""
-        return self.model.arguments["density"].arguments["denoiser"].arguments["scaling"]
-
-
-def taught(teacher: Any, facts: Facts) -> Taught:
-    """The teacher of a postponed recipe; UsageError where it is no diffusion model."""
-    model, found = teacher.arguments["model"], None
-    if model.make is Generator and model.arguments["density"].make is Diffusion:
-        denoiser = model.arguments["density"].arguments["denoiser"]
-        found = denoiser.arguments["scaling"] if denoiser.make is Scaled else None
-    if found is None:
-        raise UsageError(
-            "only a diffusion model can be distilled, and this run is none",
-            remedy="Distil a run of diffusion, ddpm or diffusevae.",
-        )
-    stage = next(s for s in reversed(teacher.arguments["stages"]) if s.make is Stage)
-    plan = model.arguments.get("plan")
-    return Taught(
-        model,
-        Plan() if plan is None else build(plan),
-        float(found.arguments.get("data", spread(facts))),
-        int(stage.arguments.get("batch", 128)),
-    )
+from ..samplers.leap import Leap
+from ..training.stage import Recipe
+from .taught import (
+    ANCHORED,
+    FLOOR,
+    Taught,
+    powers_of_two,
+    prepared,
+    row_of,
+    stage_of,
+    strength_of,
+    student_of,
+    teaching_of,
+    times_of,
+    told_the_end,
+)
 
 
 def easy(
@@ -120,11 +77,11 @@ def easy(
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
-    scale = _scale(teacher, guidance)
+    scale = strength_of(teacher, guidance)
     pairing = lazy(Mixed)() if scale == 1.0 else lazy(Stepped)(lazy(Ddim)())
     return _tuned(
         teacher,
-        _row(teacher),
+        row_of(teacher),
         lazy(Easing)(teacher.data, stages),
         pairing,
         0.0,
@@ -162,7 +119,7 @@ def consistency(
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
-    scale = _scale(teacher, guidance)
+    scale = strength_of(teacher, guidance)
     if scale != 1.0 and not pairs:
         raise UsageError("guidance is built in by the teacher's pairs", remedy="Leave out pairs=false.")
     pairing = lazy(Stepped)(lazy(Heun)()) if pairs else lazy(Mixed)()
@@ -193,13 +150,13 @@ def continuous(
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
-    scale = _scale(teacher, guidance)
-    before, scaling = _prepared(teacher, lazy(EdmScaling)(teacher.data), 1.0, batch, dropout, start)
+    scale = strength_of(teacher, guidance)
+    before, scaling = prepared(teacher, lazy(EdmScaling)(teacher.data), 1.0, batch, dropout, start)
     objective = lazy(Continuous)(
-        _times(teacher), warm, _teaching(teacher, scale, None if before else scaling), dropout, start
+        times_of(teacher), warm, teaching_of(teacher, scale, None if before else scaling), dropout, start
     )
-    stage = _stage(teacher, "continuous", objective, peak, batch, 1.0)
-    return _student(teacher, scaling, steps, lazy(Consistency)(), start, (*before, stage))
+    stage = stage_of(teacher, "continuous", objective, peak, batch, 1.0)
+    return student_of(teacher, scaling, steps, lazy(Consistency)(), start, (*before, stage))
 
 
 def progressive(
@@ -223,27 +180,27 @@ def progressive(
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
-    _powers_of_two(steps=steps, first=first)
+    powers_of_two(steps=steps, first=first)
     if first <= steps:
         raise UsageError(
             f"{first} steps cannot be halved to {steps}", remedy=f"For example: --set first={4 * steps}"
         )
-    scale = _scale(teacher, guidance)
+    scale = strength_of(teacher, guidance)
     row = teacher.scaling if teacher.scaling.make in (*ANCHORED, X0Scaling) else lazy(VScaling)()
-    before, scaling = _prepared(teacher, row, scale, batch, dropout, start)
+    before, scaling = prepared(teacher, row, scale, batch, dropout, start)
     rounds, n = [], first // 2
     while n >= steps:
         objective = lazy(Progressive)(
             n,
             lazy(Angle)(teacher.data),
             lazy(Snr)(1.0),
-            _teaching(teacher, 1.0, None),
+            teaching_of(teacher, 1.0, None),
             dropout,
             start,
         )
-        rounds.append(_stage(teacher, f"round-{n}", objective, peak, batch, 1.0))
+        rounds.append(stage_of(teacher, f"round-{n}", objective, peak, batch, 1.0))
         n //= 2
-    return _student(teacher, scaling, steps, lazy(Ddim)(), start, (*before, *rounds))
+    return student_of(teacher, scaling, steps, lazy(Ddim)(), start, (*before, *rounds))
 
 
 def shortcut(
@@ -267,31 +224,28 @@ def shortcut(
     batch      images in a training step; 0: as the teacher's
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
-    _powers_of_two(steps=steps, first=first)
-    before, scaling = _prepared(teacher, _row(teacher), 1.0, batch, 0.0, start)
+    powers_of_two(steps=steps, first=first)
+    before, scaling = prepared(teacher, row_of(teacher), 1.0, batch, 0.0, start)
     solver, grid = lazy(Leap)(teacher.data), lazy(Angle)(teacher.data)
     objective = lazy(Shortcut)(
-        _times(teacher),
+        times_of(teacher),
         lazy(Edm)(teacher.data),
         grid,
         solver,
         first,
         halved,
-        _teaching(teacher, _scale(teacher, guidance), None if before else scaling),
+        teaching_of(teacher, strength_of(teacher, guidance), None if before else scaling),
         start,
     )
-    stage = _stage(teacher, "shortcut", objective, peak, batch, 1.0)
-    grown = replace(teacher, model=_told_the_end(teacher.model))
-    return _student(grown, scaling, steps, solver, start, (*before, stage))
+    stage = stage_of(teacher, "shortcut", objective, peak, batch, 1.0)
+    grown = replace(teacher, model=told_the_end(teacher.model))
+    return student_of(grown, scaling, steps, solver, start, (*before, stage))
 
 
 METHODS: Mapping[str, Callable[..., Recipe]] = {
     method.__name__: method for method in (easy, consistency, continuous, shortcut, progressive)
 }
 DEFAULT = easy.__name__
-
-
-# ----------------------------------------------------------------------------------- shared parts
 
 
 def _tuned(
@@ -308,124 +262,15 @@ def _tuned(
     start: float | None,
 ) -> Recipe:
     """A student of the consistency loss."""
-    before, scaling = _prepared(teacher, row, 1.0, batch, dropout, start)
+    before, scaling = prepared(teacher, row, 1.0, batch, dropout, start)
     objective = lazy(SelfConsistency)(
-        _times(teacher),
+        times_of(teacher),
         spacing,
         pairing,
         average,
-        teaching=_teaching(teacher, scale, None if before else scaling),
+        teaching=teaching_of(teacher, scale, None if before else scaling),
         dropout=dropout,
         start=start,
     )
-    stage = _stage(teacher, "consistency", objective, peak, batch, 1.0)
-    return _student(teacher, scaling, steps, lazy(Consistency)(), start, (*before, stage))
-
-
-def _powers_of_two(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1 or value & (value - 1):
-            near = 2 ** max(0, round(math.log2(max(1, value))))
-            raise UsageError(
-                f"{name} = {value} is no power of two, so halving does not lead there",
-                remedy=f"For example: --set {name}={near}",
-            )
-
-
-def _row(teacher: Taught) -> Any:
-    """The teacher's row where a student can answer on it, else v."""
-    return teacher.scaling if teacher.scaling.make in ANCHORED else lazy(VScaling)()
-
-
-def _told_the_end(model: Any) -> Any:
-    """The generator whose network takes the end of a leap in its vector slot."""
-
-    def grown(net: Any) -> Any:
-        if net.make is Shifted:
-            return _with(net, net=grown(net.arguments["net"]))
-        if net.arguments.get("vector_dim"):
-            raise UsageError(
-                "the network takes z where a shortcut model is told the end of its steps",
-                remedy="Distil this run by another method, for instance --method easy.",
-            )
-        return _with(net, vector_dim=FEATURES)
-
-    density = model.arguments["density"]
-    denoiser = density.arguments["denoiser"]
-    denoiser = _with(denoiser, net=grown(denoiser.arguments["net"]))
-    return _with(model, density=_with(density, denoiser=denoiser))
-
-
-def _scale(teacher: Taught, guidance: float | None) -> float:
-    return teacher.plan.scale if guidance is None else guidance
-
-
-def _times(teacher: Taught) -> Times:
-    """Geng et al.'s log-normal (-1.1, 2) for data of deviation 1/2, moved with the data's."""
-    return lazy(LogNormalSigma)(round(-1.1 + math.log(teacher.data / 0.5), 3), 2.0)
-
-
-def _teaching(teacher: Taught, scale: float, row: Any) -> Teaching:
-    """The teacher as it is when the stage opens; read through its own row if the student has another."""
-    own = teacher.scaling if row is not None and row != teacher.scaling else None
-    interval = teacher.plan.interval if scale != 1.0 else None
-    return lazy(Teaching)(own, scale, interval, teacher.plan.clip)
-
-
-def _prepared(
-    teacher: Taught, row: Any, scale: float, batch: int, dropout: float, start: float | None
-) -> tuple[tuple[Stage, ...], Any]:
-    """The stage before the others, where one is needed, and the student's row.
-
-    Rows that all are EDM's up to their floor read the same network nearly alike; any other change of row,
-    and guidance, is learned first.
-    """
-    near = (EdmScaling, ConsistencyScaling)
-    alike = row == teacher.scaling or (row.make in near and teacher.scaling.make in near)
-    if alike and scale == 1.0:
-        return (), row
-    objective = lazy(Matching)(
-        _times(teacher), lazy(Edm)(teacher.data), _teaching(teacher, scale, row), dropout, start
-    )
-    return (_stage(teacher, "matching", objective, 1e-3, batch, 0.3),), row
-
-
-def _stage(teacher: Taught, name: str, objective: Objective, peak: float, batch: int, share: float) -> Stage:
-    return lazy(Stage)(
-        name=name,
-        objective=objective,
-        train="density",
-        rate=lazy(Cosine)(peak=peak),
-        batch=batch or teacher.batch,
-        share=share,
-    )
-
-
-def _student(
-    teacher: Taught,
-    scaling: Any,
-    steps: int,
-    solver: Solver[Any],
-    start: float | None,
-    stages: tuple[Stage, ...],
-) -> Recipe:
-    """The teacher's generator with the student's row and plan."""
-    if steps < 1:
-        raise UsageError(f"{steps} sampling steps", remedy="Ask for at least one step.")
-    model, density = teacher.model, teacher.model.arguments["density"]
-    conditioner = model.arguments.get("conditioner")
-    if start is not None and (conditioner is None or conditioner.make is not Reconstruction):
-        raise UsageError(
-            "a start below pure noise needs a first guess, which this model does not make",
-            remedy="Leave out start, or distil a diffusevae run.",
-        )
-    denoiser = _with(density.arguments["denoiser"], scaling=scaling)
-    plan = lazy(Plan)(
-        steps=steps, solver=solver, grid=lazy(Angle)(teacher.data), clip=teacher.plan.clip, start=start
-    )
-    return lazy(Recipe)(_with(model, density=_with(density, denoiser=denoiser), plan=plan), stages)
-
-
-def _with(part: Any, **changes: Any) -> Any:
-    """A postponed call with some of its arguments replaced."""
-    return Lazy(part.make, {**part.arguments, **changes})
+    stage = stage_of(teacher, "consistency", objective, peak, batch, 1.0)
+    return student_of(teacher, scaling, steps, lazy(Consistency)(), start, (*before, stage))
