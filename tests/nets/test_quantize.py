@@ -32,10 +32,16 @@ def test_the_lookup_is_the_nearest_by_brute_force(n, k, dim, seed):
     assert torch.allclose(distances.gather(1, found[:, None])[:, 0], least, rtol=1e-4, atol=1e-5)
 
 
-def test_chunks_change_no_neighbour(monkeypatch):
-    rows, codebook = draws(5000, 8), draws(300, 8, seed=1)
-    whole = torch.addmm(0.5 * codebook.square().sum(1), rows, codebook.t(), alpha=-1.0).argmin(1)
-    assert torch.equal(nearest(rows, codebook), whole)
+@pytest.mark.parametrize("size", [300, 320, 32])
+def test_chunks_and_groups_change_no_neighbour(size):
+    rows, codebook = draws(9001, 8), draws(size, 8, seed=1)
+    half = 0.5 * codebook.square().sum(1).double()
+    whole = (half - rows.double() @ codebook.double().t()).argmin(1)
+    found = nearest(rows, codebook)
+    assert (found == whole).float().mean() > 0.999  # the rest are ties to the last bit
+    gap = (rows - codebook[found]).square().sum(1) - (rows - codebook[whole]).square().sum(1)
+    assert gap.abs().max() < 1e-4
+    assert torch.equal(found, torch.cat([nearest(part, codebook) for part in rows.split(100)]))
 
 
 @pytest.mark.parametrize("make", [lambda: VectorQuantizer(32, 4), lambda: ScalarQuantizer((5, 4, 3, 2))])

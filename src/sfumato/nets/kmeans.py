@@ -15,18 +15,26 @@ from torch import Tensor
 
 from ..core.errors import DataError
 
-AT_ONCE = 2**20  # distances held at a time: they stay in the processor's cache
+AT_ONCE = 2**17  # distances held at a time: they stay in the processor's cache
 PER_CODE = 100  # vectors per code beyond which k-means gains nothing
 ROUNDS = 20
 
 
 def nearest(rows: Tensor, codebook: Tensor) -> Tensor:
-    """The index (N,) of the vector of codebook (K, D) nearest to each of rows (N, D)."""
+    """The index (N,) of the vector of codebook (K, D) nearest to each of rows (N, D).
+
+    `min` and its indices, for on a CPU torch's argmin takes twice as long.
+    """
     half, turned = 0.5 * codebook.square().sum(1), codebook.t()
     size = max(1, AT_ONCE // len(codebook))
-    if len(rows) <= size or rows.is_cuda:
-        return torch.addmm(half, rows, turned, alpha=-1.0).argmin(1)
-    return torch.cat([torch.addmm(half, part, turned, alpha=-1.0).argmin(1) for part in rows.split(size)])
+    if rows.is_cuda or len(rows) <= size:
+        return torch.addmm(half, rows, turned, alpha=-1.0).min(1).indices
+    found = torch.empty(len(rows), dtype=torch.int64)
+    room = rows.new_empty(size, len(codebook))
+    for part, index in zip(rows.split(size), found.split(size), strict=True):
+        distances = torch.addmm(half, part, turned, alpha=-1.0, out=room[: len(part)])
+        index.copy_(distances.min(1).indices)
+    return found
 
 
 def kmeans(vectors: Tensor, count: int, *, seed: int, rounds: int = ROUNDS) -> tuple[Tensor, Tensor]:
