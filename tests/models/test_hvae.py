@@ -130,15 +130,15 @@ def test_a_bounded_log_std_is_the_identity_near_zero_and_never_leaves_its_range(
 
 
 def test_twelve_levels_train_stably_and_every_scale_learns_to_carry_something():
-    """150 steps at a high rate: finite throughout, a lower bound, gradients bounded."""
+    """120 steps at a high rate: finite throughout, a lower bound, gradients bounded."""
     torch.manual_seed(0)
     facts = digits().facts
-    model = build(RECIPES["hvae"](facts, levels=12, latent=4, width=16, components=3)).model.codec
+    model = build(RECIPES["hvae"](facts, levels=12, latent=2, width=16, components=2)).model.codec
     data, losses, norms = digits(), [], []
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
-    for step in range(150):
-        batch = data.batch(torch.arange(32) * 53 % 1797 + step % 50)
-        loss = Elbo()(model, batch, noise=Noise([step], rows=32), seen=32 * step)
+    for step in range(120):
+        batch = data.batch((torch.arange(16) * 53 + step * 7) % 1797)
+        loss = Elbo()(model, batch, noise=Noise([step], rows=16), seen=16 * step)
         optimizer.zero_grad()
         loss.total.mean().backward()
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
@@ -146,5 +146,5 @@ def test_twelve_levels_train_stably_and_every_scale_learns_to_carry_something():
         losses.append(loss.total.mean().item())
     assert all(map(torch.isfinite, torch.tensor([losses, norms]).flatten()))
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10]) and max(losses[20:]) < losses[0]
-    assert max(norms[50:]) < 10 * sorted(norms)[75]
+    assert max(norms[50:]) < 10 * sorted(norms)[60]
     assert loss.terms["kl"].mean() > 1.0

@@ -141,6 +141,7 @@ def trainer(
     *,
     examples=160,
     count=50,
+    data=None,
     seed=0,
     disk=None,
     held_out=None,
@@ -154,7 +155,7 @@ def trainer(
     settings = {"execution": PLAIN, "save_minutes": 1e9, "first_minutes": 1e9} | settings
     return Trainer(
         made or recipe(),
-        points(count),
+        data or points(count),
         run,
         budget=budget or Examples(examples),
         seed=seed,

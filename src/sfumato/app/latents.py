@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import SfumatoError, UsageError
+from ..core.noise import Noise
 from ..data.dataset import Dataset
 from ..evaluation import lpips
 from ..evaluation.bits import bounds
@@ -33,7 +34,7 @@ MOST, FEWEST = 2000, 100  # images a bound is measured on: fewer, the more draws
 LEVELS_MOST = 512  # images of the KL by level
 REBUILT = 1000  # images that are reconstructed
 FACTORED = 5000  # images with factors
-CODES_MOST = 64  # units that are compared with factors
+CODES_MOST = 32  # units that are compared with factors
 SHOWN = 12  # units whose KL is told
 
 
@@ -82,6 +83,8 @@ def likelihood(
     draws = DRAWS if draws is None else draws
     count = min(len(held_out), max(FEWEST, MOST * DRAWS // max(draws, DRAWS)))
     protocol = protocol_of(about, "held-out", count)
+    if not _random(run, model, held_out):
+        return [], ["This model has no distribution over codes, and so no bound on the likelihood."]
     try:
         found = bounds(model, _images(run, held_out, count), run.facts.levels, draws=draws)
     except UsageError as error:
@@ -90,6 +93,13 @@ def likelihood(
         Metric(f"{bound.name} ({stage})", bound.bits.value, bound.bits.spread, protocol, unit=bound.unit)
         for bound in found
     ], []
+
+
+def _random(run: Run, model: LatentVariableModel, part: Dataset) -> bool:
+    """Whether a model has latent variables; a plain autoencoder has a code and no distribution of it."""
+    with torch.inference_mode():
+        one = part.batch([0], run.device).x
+        return bool(model.trace(one, noise=Noise([0], device=run.device)).latents)
 
 
 def carried(

@@ -86,11 +86,11 @@ def bounded(x: Tensor, limit: float) -> Tensor:
     return limit * torch.tanh(x / limit)
 
 
-def smaller(module: nn.Module, factor: float) -> nn.Module:
-    """The module with all its parameters scaled."""
+def smaller(module: nn.Module, factors: Sequence[float]) -> nn.Module:
+    """The convolution with each of its output channels scaled."""
     with torch.no_grad():
         for p in module.parameters():
-            p.mul_(factor)
+            p.mul_(torch.tensor(factors).reshape(-1, *(1,) * (p.ndim - 1)))
     return module
 
 
@@ -134,20 +134,19 @@ class Rung(nn.Module):
         self.latent, self.size = latent, size
         small = 1.0 / math.sqrt(levels)
         self.norm = NormSilu(width)
-        self.head = conv(dims, width, 2 * latent)
-        smaller(self.head, 0.1)
-        self.step = smaller(conv(dims, width, width), small)
+        # mean, log-std and the step r of the state by one convolution; the prior starts near N(0, 1)
+        self.head = smaller(conv(dims, width, 2 * latent + width), [0.1] * 2 * latent + [small] * width)
         self.from_state, self.from_data = conv(dims, width, width, 1), conv(dims, width, width, 1)
         self.norm_in, self.norm_out = NormSilu(width), NormSilu(width)
         self.inner = conv(dims, width, width)
         self.last = conv(dims, width, 2 * latent, 1, zero=True)
-        self.into = smaller(conv(dims, latent, width, 1, bias=False), small)
+        self.into = smaller(conv(dims, latent, width, 1, bias=False), [small] * width)
 
     def prior(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and log-std of p(z given h), and h moved on."""
         a, h = self.norm.fork(h)
-        mean, log_std = self.head(a).float().chunk(2, 1)
-        return mean, bounded(log_std, PRIOR_LIMIT), h + self.step(a)
+        mean, log_std, step = self.head(a).split([self.latent, self.latent, h.shape[1]], 1)
+        return mean.float(), bounded(log_std.float(), PRIOR_LIMIT), step + h  # in the step's layout
 
     def residual(self, h: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
         """(dm, log ds) of the posterior relative to the prior."""

@@ -26,7 +26,7 @@ def command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write a row for each latent, ordered by the KL it carries (nats), or by its spread in an autoencoder."""
+    """Write a row for each latent, by the KL it carries (nats), or by its spread in an autoencoder."""
     from ..pictures import write_rows
     from ..run import open_run
 
@@ -34,6 +34,12 @@ def command(
     opened = open_run(run, device=device)
     result = opened.traverse(latents, count, reach=reach, seed=seed, steps=steps, solver=solver)
     grid = write_rows(opened, result.rows, out, "traverse")
+    if result.levels:
+        write_rows(opened, result.levels, out, "levels")
     verb, name = ("carries", "kl") if result.word == "nats" else ("has", result.word)
-    lines = [f"z[{i}] {verb} {value:.2f} {result.word}" for i, value in result.carried]
+    of = "level {}" if result.levels else "z[{}]"
+    lines = [
+        f"{of.format(i + bool(result.levels))} {verb} {value:.2f} {result.word}"
+        for i, value in result.carried
+    ]
     console.answer({"grid": str(grid), name: dict(result.carried)}, [*lines, str(grid)])
