@@ -72,7 +72,7 @@ def dead_codes(used: Sequence[float]) -> list[str]:
     """Collapse of a codebook: the share of each level's codes chosen in the last epoch, coarsest first."""
     return [
         f"Only {share:.0%} of the codes of level {number} of {len(used)} were used over the last epoch (dead "
-        "codes). Try fewer codes or dimensions (--set codes=... dim=...), or scalar=true: it has no codebook."
+        "codes). Try fewer codes (--set codes=...), or --set scalar=true, which has no codebook to collapse."
         for number, share in enumerate(used, 1)
         if share < 0.5
     ]
