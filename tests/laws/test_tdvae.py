@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sfumato.core.errors import DataError, UsageError
+from sfumato.core.lazy import build
 from sfumato.core.noise import Noise
 from sfumato.data.clips import moving_digits
 from sfumato.data.dataset import Batch
@@ -179,6 +180,29 @@ def test_clips_shorter_than_a_jump_are_refused_before_training():
         RECIPES["td-vae"](Facts(1, (20, 20, 20)))
     with pytest.raises(ValueError, match="does not fit"):
         TdVae(torch.nn.Identity(), torch.nn.Identity(), GaussianLikelihood(), 2, 2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(1, (6, 8, 8), time=True),
+        Facts(3, (5, 24, 20), time=True),
+        Facts(2, (7,), "float32", -1.0, 1.0, time=True),
+        Facts(1, (4, 30), "uint16", 0, 65535, time=True),
+    ],
+    ids=lambda f: f.words,
+)
+def test_the_recipe_fits_frames_of_every_kind(facts):
+    torch.manual_seed(0)
+    recipe = build(RECIPES["td-vae"](facts, latent=3, width=8, belief=8))
+    x = torch.linspace(-1, 1, 4).view(-1, *(1,) * len(facts.shape)).expand(4, *facts.shape)
+    objective, codec = recipe.stages[0].objective, recipe.model.codec
+    loss = objective(codec, Batch(x, None, torch.arange(4)), noise=Noise([0], rows=4), seen=0)
+    loss.total.mean().backward()
+    assert torch.isfinite(loss.total).all()
+    assert all(p.grad is not None for p in codec.parameters())
+    made = recipe.model.sample(2, seeds=[0, 1])
+    assert made.shape == (2, *facts.shape) and made.abs().max() <= 1
 
 
 def walk(rows, frames, generator, std=0.5):
