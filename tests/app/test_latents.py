@@ -1,0 +1,108 @@
+"""Runs with a latent through the verbs: a ladder by levels, and agreement with known factors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sfumato.app.cli import run as command
+from sfumato.app.console import Console
+from sfumato.app.train import Budget, train
+from sfumato.core.errors import DataError
+from sfumato.data.shapes import draw_factors, render
+from sfumato.data.sources import open_data
+
+QUIET = Console(silent=True)
+
+
+def answer(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def pictures(path, count=160, rows=None, **more):
+    """An .npz of shapes with their factors."""
+    factors = draw_factors(count)
+    arrays = {"images": render(factors, 16), "factors": factors if rows is None else factors[:rows]}
+    np.savez(path, **arrays, **more)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    """A small ladder on digits, hardly trained."""
+    folder = tmp_path_factory.mktemp("ladder") / "run"
+    dials = {"levels": 5, "latent": 2, "width": 16, "components": 2, "batch": 32}
+    train("hvae", "digits", out=folder, budget=Budget(examples=640), settings=dials, console=QUIET, looks=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def factored(tmp_path_factory):
+    """A small beta-VAE on pictures with factors in a file."""
+    folder = tmp_path_factory.mktemp("factored")
+    dials = {"latent": 3, "width": 8, "components": 1}
+    source = str(pictures(folder / "shapes.npz"))
+    train(
+        "beta-vae",
+        source,
+        out=folder / "run",
+        budget=Budget(examples=320),
+        settings=dials,
+        console=QUIET,
+        looks=1,
+    )
+    return folder / "run"
+
+
+def test_a_ladder_is_judged_by_levels_in_true_bits(ladder, capsys):
+    assert command(["evaluate", str(ladder), "-n", "20", "--draws", "3", "--json"]) == 0
+    metrics = {m["name"]: m for m in answer(capsys)["metrics"]}
+    assert metrics["ELBO (VAE)"]["unit"] == "bits/dim"
+    assert metrics["IWAE-3 (VAE)"]["value"] <= metrics["ELBO (VAE)"]["value"] + 0.05
+    assert {"KL of level 1 (1 x 1)", "KL of level 5 (8 x 8)", "active units", "SSIM"} <= metrics.keys()
+    assert metrics["reconstruction error"]["protocol"]["split"] == "held-out"
+    assert "MIG" not in metrics
+
+
+def test_a_ladder_is_traversed_level_by_level_and_drawn_from_coarse_to_fine(ladder, tmp_path, capsys):
+    assert command(["traverse", str(ladder), "-n", "4", "--out", str(tmp_path), "--json"]) == 0
+    assert set(answer(capsys)["kl"]) == set("01234")
+    assert (tmp_path / "traverse.png").exists() and (tmp_path / "levels.png").exists()
+
+
+def test_the_other_verbs_know_a_ladder(ladder, tmp_path, capsys):
+    for words in (
+        ["sample", "-n", "3", "--temperature", "0.7"],
+        ["reconstruct", "-n", "3"],
+        ["interpolate", "-n", "3"],
+    ):
+        assert command([words[0], str(ladder), *words[1:], "--out", str(tmp_path), "--json"]) == 0
+    assert command(["sample", str(ladder), "--steps", "3", "--json"]) == 2
+    assert "changes nothing" in capsys.readouterr().out
+
+
+def test_data_with_factors_are_judged_by_their_agreement_with_the_code(factored, capsys):
+    assert command(["evaluate", str(factored), "-n", "20", "--json"]) == 0
+    said = answer(capsys)
+    metrics = {m["name"]: m for m in said["metrics"]}
+    wanted = {"MIG", "SAP", "modularity", "FactorVAE score", "DCI disentanglement", "DCI completeness"}
+    assert wanted <= metrics.keys()
+    assert metrics["MIG"]["protocol"]["features"].startswith("3 posterior means")
+    assert metrics["MIG"]["protocol"]["samples"] == 160
+    assert any("cross-entropy" in note for note in said["notes"])
+
+
+def test_draws_of_a_bound_are_refused_where_there_is_no_bound(trained, capsys):
+    assert command(["evaluate", str(trained / "judge"), "--draws", "5", "--json"]) == 2
+
+
+def test_factors_that_do_not_fit_are_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match="150 factors for 160 examples"):
+        open_data(str(pictures(tmp_path / "short.npz", rows=150)))
+    with pytest.raises(DataError, match="2 names for 6 factors"):
+        open_data(str(pictures(tmp_path / "names.npz", factor_names=np.array(["a", "b"]))))
+    broken = draw_factors(20)
+    broken[3, 2] = np.nan
+    np.savez(tmp_path / "nan.npz", images=render(draw_factors(20), 16), factors=broken)
+    with pytest.raises(DataError, match="NaN"):
+        open_data(str(tmp_path / "nan.npz"))
