@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.noise import Noise
-from ..core.shapes import event_mean
 from .kmeans import kmeans, nearest
 
 SLOTS = 256  # for vectors offered to dead codes; of 128 examples about 78 meet no other
@@ -159,18 +158,20 @@ class VectorQuantizer(Quantizer):
             places = z.movedim(1, -1)
             rows = places.reshape(-1, self.dim)
             index = nearest(rows.detach(), self.codebook.detach())
-            codes = index.reshape(places.shape[:-1])
-            e = self.lookup(codes)
+            e = self._embeddings(index)
             if self.training:
                 self._add(rows.detach(), index, len(z), noise)
-            commitment = event_mean((z - e.detach()) ** 2)
-            pull = None if self.gamma else event_mean((z.detach() - e) ** 2)
-            return Coded(StraightThrough.apply(z, e), codes, commitment, pull)
+            values = StraightThrough.apply(rows, e).reshape(places.shape).movedim(-1, 1)
+            commitment = _gap(rows, e.detach(), len(z))
+            pull = None if self.gamma else _gap(rows.detach(), e, len(z))
+            return Coded(values, index.reshape(places.shape[:-1]), commitment, pull)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """e_k, (B, D, *grid)."""
-        codebook = self.codebook.detach() if self.gamma else self.codebook
-        return F.embedding(codes, codebook).movedim(-1, 1)
+        return self._embeddings(codes).movedim(-1, 1)
+
+    def _embeddings(self, codes: Tensor) -> Tensor:
+        return F.embedding(codes, self.codebook.detach() if self.gamma else self.codebook)
 
     @torch.no_grad()
     def fit(self, vectors: Tensor, *, seed: int) -> None:
@@ -223,6 +224,11 @@ class VectorQuantizer(Quantizer):
         self.sizes.copy_(torch.where(take, weight, self.sizes))
         self.totals.copy_(torch.where(taken, weight * vectors, self.totals))
         self.idle *= ~take
+
+
+def _gap(rows: Tensor, e: Tensor, examples: int) -> Tensor:
+    """Mean over the elements of each example of (rows - e)^2, (examples,)."""
+    return (rows - e).square().reshape(examples, -1).mean(1)
 
 
 @final
