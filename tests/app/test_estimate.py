@@ -27,7 +27,7 @@ def test_parameters_are_those_that_are_trained(digits, name):
 
 
 def test_memory_is_a_line_over_the_batch(digits):
-    """Weights cast for the step are there once, maps for every example: equal steps of batch cost the same."""
+    """Weights cast for the step are there once, maps for every example: equal batches cost the same."""
     sixteen, forty, sixty_four = (waiting(estimate(digits, "diffusion", {"batch": n})) for n in (16, 40, 64))
     assert sixty_four - forty == pytest.approx(forty - sixteen, rel=0.02)
     assert forty - sixteen > 24 * sixteen / 32  # and most of it is the maps
