@@ -115,14 +115,14 @@ class Dataset:
         if factors is not None:
             values, factor_names = _factors(factors, factor_names, source)
         shape = " x ".join(map(str, stored.shape[2:])) or "points"
-        known = {
+        told: dict[str, Any] = {
             "time": "T" in (layout or "").upper(),
             "classes": names,
             "pipeline": f"{shape}, {stored.shape[1]} channel(s) of {stored.dtype.name} -> [-1, 1]",
-        } | known
+        }
         hashes = hash_rows(stored)
         facts = measured(
-            stored, labels=ids, hashes=hashes, source=source, factors=tuple(factor_names), **known
+            stored, labels=ids, hashes=hashes, source=source, factors=tuple(factor_names), **(told | known)
         )
         return cls(stored, facts, labels=ids, factors=values, hashes=hashes)
 
