@@ -47,6 +47,11 @@ VARIANTS = [
     ("hvae", {"levels": 6, "latent": 2}),
     ("ddpm", {"steps": 10}),
     ("ddpm", {"steps": 10, "conditional": True}),
+    ("ddpm", {"steps": 10, "cosine": True}),
+    ("improved-ddpm", {"steps": 10}),
+    ("improved-ddpm", {"steps": 10, "vlb": True, "cosine": False, "conditional": True}),
+    ("vdm", {"learned": 8}),
+    ("vdm", {"conditional": True, "detail": False}),
     ("ncsn", {"levels": 2, "moves": 1}),
     ("diffusion", {}),
     ("diffusion", {"conditional": True, "dropout": 0.1}),
@@ -58,14 +63,15 @@ VARIANTS = [
     ("diffusevae", {"formulation": 2, "give_z": True}),
     ("diffusevae", {"formulation": 2, "conditional": True}),
     ("classifier", {}),
+    ("classifier", {"noisy": True}),
 ]
 CASES = [
     (data, name, dials)
     for data, facts in FACTS.items()
     for name, dials in VARIANTS
-    ("classifier", {"noisy": True}),
     if (facts.classes or not (dials.get("conditional") or name == "classifier"))
     and (facts.space or name not in ("dit", "jit"))
+    and (facts.levels or name not in ("improved-ddpm", "vdm"))
 ]
 
 
@@ -121,7 +127,7 @@ def test_a_recipe_trains_and_samples(data, name, dials):
     assert x.shape == (2, *facts.shape) and torch.isfinite(x).all() and x.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", ["vae", "diffusion", "diffusevae", "classifier"])
+@pytest.mark.parametrize("name", ["vae", "diffusion", "improved-ddpm", "vdm", "diffusevae", "classifier"])
 def test_training_lowers_the_loss(name):
     torch.manual_seed(0)
     facts = FACTS["digits"]
@@ -192,6 +198,9 @@ def test_wishes_that_cannot_be_met_say_what_to_do():
         RECIPES["diffusion"](FACTS["deep"], conditional=True)
     with pytest.raises(UsageError, match="labelled data"):
         RECIPES["classifier"](FACTS["deep"])
+    for name in ("improved-ddpm", "vdm"):
+        with pytest.raises(UsageError, match="stored as floats"):
+            RECIPES[name](FACTS["sequence"])
     with pytest.raises(UsageError, match="no formulation 3"):
         RECIPES["diffusevae"](FACTS["digits"], formulation=3)
 
