@@ -226,7 +226,7 @@ def test_the_default_budget_is_a_part_of_the_teachers(pixel):
         ({"first": 48}, "progressive", "no power of two"),
         ({"steps": 8, "first": 8}, "progressive", "cannot be halved"),
         ({"steps": 0}, "easy", "sampling steps"),
-        ({"pairs": False, "guidance": 2.0}, "consistency", "teacher's pairs"),
+        ({"guidance": 2.0}, "easy", "no condition to be guided by"),
         ({"model.density.denoiser.net.width": 32}, "easy", "architecture"),
         ({"stepz": 2}, "easy", "no dial 'stepz'"),
         ({}, "esay", "no method 'esay'"),

@@ -17,6 +17,7 @@ from ..data.facts import Facts
 from ..diffusion.scaling import ConsistencyScaling, EdmScaling, FlowScaling, Scaled, VScaling
 from ..diffusion.times import LogNormalSigma, Times
 from ..diffusion.weighting import Edm
+from ..models.conditioner import Unconditional
 from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..models.generator import Generator
@@ -112,7 +113,15 @@ def told_the_end(model: Any) -> Any:
 
 def strength_of(teacher: Taught, guidance: float | None) -> float:
     """The guidance that is built in: what was asked for, else the teacher's."""
-    return teacher.plan.scale if guidance is None else guidance
+    if guidance is None:
+        return teacher.plan.scale
+    conditioner = teacher.model.arguments.get("conditioner")
+    if guidance != 1.0 and (conditioner is None or conditioner.make is Unconditional):
+        raise UsageError(
+            "this teacher has no condition to be guided by",
+            remedy="Leave out guidance, or distil a run trained with --set conditional=true.",
+        )
+    return guidance
 
 
 def times_of(teacher: Taught) -> Times:
