@@ -77,8 +77,7 @@ def denoising_ae(
 ) -> Recipe:
     """An autoencoder that gives back images it saw corrupted (Vincent et al. 2010).
 
-    From images of which 30 % of the values are hidden it makes less than three quarters of a plain
-    autoencoder's error (claim C01).
+    Claim C01 compares it with a plain autoencoder on images of which 30 % of the values are hidden.
 
     masked            probability with which a value is hidden (black)
     gaussian          standard deviation of noise added to every value, in model units (the range is 2)
