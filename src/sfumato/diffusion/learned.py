@@ -28,8 +28,8 @@ NARROWEST = 1e-3  # of the learned range of log-SNR, which stays positive
 class LearnedSnr(Schedule):
     """A clock whose ends `low` and `high` (log-SNR at t = 1 and 0) and interior are parameters.
 
-    It starts as a line between the ends given. width: sigmoids of the interior. Times of any float type;
-    float64 in, float64 out, with parameters of float32.
+    It starts as a line between the ends given. width: sigmoids of the interior. It answers in the type and on
+    the device of what it is asked, whatever those of its parameters.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class LearnedSnr(Schedule):
 
     def span(self, like: Tensor) -> Tensor:
         """high - low > 0, () in the type of `like`."""
-        return softplus(self.range.to(like.dtype)) + NARROWEST
+        return softplus(self.range.to(like)) + NARROWEST
 
     def interior(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """n(t) in [0, 1] and n'(t) > 0, of t's shape and type."""
-        w, a = (softplus(v.to(t.dtype)) for v in (self.weights, self.slopes))
-        c = self.centres.to(t.dtype)
+        w, a = (softplus(v.to(t)) for v in (self.weights, self.slopes))
+        c = self.centres.to(t)
         first, last = (torch.sigmoid(a * (end - c)) for end in (0.0, 1.0))
         at = torch.sigmoid(a * (t.unsqueeze(-1) - c))
         total = 1.0 + (w * (last - first)).sum()
@@ -61,7 +61,7 @@ class LearnedSnr(Schedule):
 
     def at(self, position: Tensor) -> Tensor:
         """The log-SNR at a position n in [0, 1]: high - (high - low) n."""
-        return self.low.to(position.dtype) + self.span(position) * (1.0 - position)
+        return self.low.to(position) + self.span(position) * (1.0 - position)
 
     def clock(self, t: Tensor) -> Tensor:
         """lambda(t)."""

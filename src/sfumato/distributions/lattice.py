@@ -31,7 +31,7 @@ def lattice_log_prob(x: Tensor, location: Tensor, scale: Tensor, levels: int) ->
     if levels < 2:
         raise ValueError(f"a likelihood of grey levels needs at least 2 of them, not {levels}")
     width = 2.0 / (levels - 1)
-    around = min(levels - 1, math.ceil(REACH * float(scale.max()) / width) + 1)
+    around = min(levels - 1, math.ceil(REACH * float(scale.detach().max()) / width) + 1)
     # the level next to m, clamped to those there are; a constant, so that no gradient asks how it moves
     nearest = torch.round((location.detach().clamp(-1.0, 1.0) + 1.0) / width)
     total = torch.full_like(location, -math.inf)
