@@ -4,11 +4,13 @@ import pytest
 import torch
 from small_models import stirred
 
+from sfumato.core.errors import UsageError
 from sfumato.core.lazy import build
 from sfumato.core.noise import Noise
 from sfumato.data.builtin import digits
 from sfumato.data.dataset import Batch
 from sfumato.data.facts import Facts
+from sfumato.distributions.mixture import DiscretizedLogisticMixture
 from sfumato.models.density import Plan
 from sfumato.models.given import Given, seeds_of
 from sfumato.models.interpolate import slerp
@@ -127,6 +129,23 @@ def test_a_bounded_log_std_is_the_identity_near_zero_and_never_leaves_its_range(
     x = torch.linspace(-50, 50, 101)
     assert bounded(x, 3.0).abs().max() <= 3.0
     torch.testing.assert_close(bounded(0.01 * x, 3.0), 0.01 * x, atol=5e-3, rtol=0)
+
+
+def test_a_one_level_vae_can_have_the_same_likelihood():
+    facts = Facts(3, (12, 10))
+    model = build(RECIPES["vae"](facts, latent=4, width=8, mixture=3)).model.codec
+    x = torch.randint(0, 256, (2, 3, 12, 10), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+    trace = model.trace(x, noise=Noise([0], rows=2))
+    assert isinstance(trace.likelihood, DiscretizedLogisticMixture) and torch.isfinite(trace.elbo()).all()
+    with pytest.raises(UsageError, match="is for integers"):
+        RECIPES["vae"](Facts(2, (20,), "float32", -1.0, 1.0), mixture=3)
+
+
+def test_a_ladder_needs_a_level_for_every_scale():
+    with pytest.raises(UsageError, match="levels=3 or more"):
+        RECIPES["hvae"](FACTS, levels=2)
+    with pytest.raises(UsageError, match="a ladder of 0 levels"):
+        RECIPES["hvae"](FACTS, levels=0)
 
 
 def test_twelve_levels_train_stably_and_every_scale_learns_to_carry_something():
