@@ -277,7 +277,7 @@ class Session:
         torch.manual_seed(0)
         claim = Claim(self.experiment.name, self._folder(quick), quick=quick)
         before = _read(claim.folder / "spent.json")
-        start, commits = time.perf_counter(), [*before.get("commits", []), _state(self.experiment)]
+        start, commits = time.process_time(), [*before.get("commits", []), _state(self.experiment)]
         error = ""
         try:
             with stoppable():
@@ -289,7 +289,7 @@ class Session:
         except Exception as problem:  # whatever it is, nothing is known about the claim then
             error = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
         finally:
-            seconds = before.get("seconds", 0.0) + time.perf_counter() - start
+            seconds = before.get("seconds", 0.0) + time.process_time() - start
             spent = {"seconds": seconds, "commits": list(dict.fromkeys(commits)), "done": False}
             _write(claim.folder / "spent.json", spent)
         result = outcome(self.experiment, claim, spent, error)

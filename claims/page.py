@@ -20,7 +20,7 @@ HEAD = """# Claims
 What the papers say should happen, run as experiments at a size for two CPU cores, and what came out. Written
 by `python -m claims`; do not edit by hand. Each experiment is a file in `claims/`, its numbers are in
 `claims/results/`. A claim that does not hold at this size is reported as not holding; that says nothing about
-larger ones. Numbers are means ± the standard deviation over seeds."""
+larger ones. Numbers are means ± the standard deviation over seeds; minutes are processor time."""
 
 
 def write(known: Mapping[str, Experiment] | None = None, path: Path = PAGE) -> None:
@@ -42,7 +42,7 @@ def text(known: Mapping[str, Experiment]) -> str:
         rows = [summary(known[name], result) for name, result in found.items()]
         parts.append(grid(rows))
     if waiting:
-        parts.append("Not run yet: " + "; ".join(f"{e.name} ({e.title})" for e in waiting) + ".")
+        parts.append("Not run yet:\n\n" + "\n".join(f"- {e.name}: {e.title}" for e in waiting))
     parts += [section(known[name], result) for name, result in found.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -103,6 +103,8 @@ def measured(result: Mapping[str, Any]) -> list[dict[str, object]]:
         rows.append(
             {"number": name, "mean ± spread": f"{shown} {mine[0]['unit']}".strip(), "by seed": by_seed}
         )
+    if not any(row["by seed"] for row in rows):
+        rows = [{k: v for k, v in row.items() if k != "by seed"} for row in rows]
     return rows
 
 
