@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import UsageError
+from ..core.errors import DataError, UsageError
 from ..core.shapes import rows_at_once
 from ..data.dataset import Dataset
 from ..evaluation.features import Features
@@ -85,7 +85,11 @@ def curve(
     for number, (solver, grid, n) in enumerate(ways, 1):
         point = _found(run, bench, solver, grid, n)
         if point is None:
-            point = bench.measure(solver, grid, n)
+            try:
+                point = bench.measure(solver, grid, n)
+            except DataError as error:  # one way that diverges says nothing about the others
+                console.say(f"{number:>3} of {len(ways)}: {n} steps of {solver} on {grid}: {error.what}")
+                continue
             write_points(run, [*read_points(run), point])
         console.say(f"{number:>3} of {len(ways)}: {point.line()}")
     known = [p for w in ways if (p := _found(run, bench, *w)) is not None]
