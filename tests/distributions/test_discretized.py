@@ -10,6 +10,7 @@ from scipy import stats
 
 from sfumato.core.noise import Noise
 from sfumato.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
+from sfumato.distributions.gauss_mass import log_between
 
 KINDS = {DiscretizedGaussian: stats.norm, DiscretizedLogistic: stats.logistic}
 F64 = torch.float64
@@ -58,8 +59,8 @@ def test_a_level_is_the_integral_of_its_density(kind, scale):
 
 
 @pytest.mark.parametrize("u", [0.0, 0.4, -3.0, 25.0])
-def test_the_narrow_and_the_wide_formula_meet(u):
-    """The same bin by the expansion and by differences of the distribution function."""
+def test_bins_are_as_exact_in_the_tail_as_in_the_middle(u):
+    """The same bin by differences of the distribution function in the nearer tail."""
     for h in (0.0299, 0.0301):
         levels = 1001
         scale = 2 / (levels - 1) / h
@@ -111,3 +112,24 @@ def test_draws_lie_on_levels_with_their_probabilities(kind):
 def test_one_level_is_refused():
     with pytest.raises(ValueError, match="at least 2 levels"):
         DiscretizedGaussian(torch.zeros(1, 1), torch.zeros(()), 1)
+
+
+@pytest.mark.parametrize("u", [24.9, 25.1, 60.0, 1e4])
+@pytest.mark.parametrize("h", [1e-4, 0.3, 40.0])
+def test_the_far_tail_follows_its_asymptote(u, h):
+    """log(Q(lo) - Q(hi)) on both sides of the switch against scipy's log survival function."""
+    lo, hi = u - h / 2, u + h / 2
+    found = log_between(torch.tensor([lo], dtype=F64), torch.tensor([hi], dtype=F64)).item()
+    low, high = stats.norm.logsf(lo), stats.norm.logsf(hi)
+    assert found == pytest.approx(low + math.log(-math.expm1(high - low)), rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 3, 1), (4, 3, 5)])
+def test_broadcast_gradients_are_sums(shape):
+    g = torch.Generator().manual_seed(0)
+    x = grid(17)[torch.randint(17, (4, 3, 5), generator=g), 0]
+    location = (0.3 * torch.randn(4, 3, 5, generator=g, dtype=F64)).requires_grad_()
+    log_scale = torch.full(shape, -1.5, dtype=F64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda m, s: DiscretizedGaussian(m, s, 17).log_prob(x), (location, log_scale)
+    )
