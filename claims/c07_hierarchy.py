@@ -27,7 +27,7 @@ from .style import colour, figure, tidy
 
 DATA = {"mnist": 40_000, "cifar10": 30_000}  # examples of the ladder
 IMAGES, DRAWS = 1000, 16
-LADDER = {"width": 32, "levels": 12, "latent": 8, "components": 5, "batch": 32}
+LADDER = {"width": 32, "levels": 12, "latent": 8, "components": 5, "batch": 32, "warmup": 10_000}
 SEEDS = {"mnist": 3, "cifar10": 1}
 
 
@@ -69,14 +69,15 @@ def levels_of(claim, run, test, data, seed):
 def run(claim):
     """Train ladder and VAE on both data sets, compare."""
     profiles = {}
+    dials = LADDER | ({"width": 8, "levels": 4, "batch": 16} if claim.quick else {})
     for data, examples in DATA.items():
         train, test = claim.data(f"{data}-train"), claim.data(f"{data}-test")
         facts = open_data(train).facts
-        wanted = parameters("hvae", facts, LADDER)
+        wanted = parameters("hvae", facts, dials)
         width, held = equal_width(facts, wanted)
         for seed in claim.seeds[: SEEDS[data]]:
             kinds = {
-                "ladder": ("hvae", LADDER, examples),
+                "ladder": ("hvae", dials, examples),
                 "one level": ("vae", {"width": width, "mixture": 5, "batch": 64}, 2 * examples),
                 "one level, one scale": ("vae", {"width": width, "batch": 64}, 2 * examples),
             }
@@ -117,10 +118,10 @@ def judge(claim, data, profile):
 
 def profile(profiles):
     """The KL of every level, coarse to fine."""
-    found, axes = figure(8.0, 3.0, 1, len(profiles), squeeze=False)
+    found, axes = figure(8.0, 3.0, 1, len(profiles))
     for i, (data, (model, nats, _)) in enumerate(profiles.items()):
         names = [title(model, level, 0.0).partition("(")[2].partition(")")[0] for level in range(len(nats))]
-        axes[0][i].bar(range(1, len(nats) + 1), nats, color=colour(i))
-        axes[0][i].set(yscale="symlog", xlabel="level, coarse to fine", ylabel="KL (nats)", title=data)
-        axes[0][i].set_xticks(range(1, len(nats) + 1), names, rotation=60, fontsize=6)
+        axes[i].bar(range(1, len(nats) + 1), nats, color=colour(i))
+        axes[i].set(yscale="symlog", xlabel="level, coarse to fine", ylabel="KL (nats)", title=data)
+        axes[i].set_xticks(range(1, len(nats) + 1), names, rotation=60, fontsize=6)
     return tidy(found)
