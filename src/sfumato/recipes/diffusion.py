@@ -110,9 +110,9 @@ def diffusion(
 ) -> Recipe:
     """The default diffusion model: preconditioned denoiser, log-normal noise levels, 18 UniPC steps.
 
-    Digits 8 x 8, 60,000 examples (1.2 M parameters, one seed): Frechet distance to held-out digits 0.31 in
-    the features of a classifier, where real training digits have 0.11. Images of 28 and more a side are
-    seen as 2 x 2 patches.
+    Digits 8 x 8, 228,000 examples (0.54 M parameters, one seed): Frechet distance to held-out digits 0.11 in
+    the features of a classifier, where as many real training digits have 0.13. Images of 28 and more a side
+    are seen as 2 x 2 patches.
 
     conditional  give the class to the network, with dropout 0.1 for guidance
     width        channels of the first level; 0: chosen by image size (48, with patches 64)

@@ -29,7 +29,7 @@ from ..nets.plain import ConvDecoder, ConvEncoder, MlpDecoder, MlpEncoder, MlpNe
 from ..nets.unet import UNet
 
 PATCH_FROM = 28  # positions a side from which patches pay
-SMALL = 12  # positions a side up to which the networks of a VAE are twice as wide
+SMALL = 12  # positions a side up to which a VAE is twice as wide and a U-Net has one block a level
 TINY = 192  # width of a transformer for two CPU cores
 TOKENS = 64  # most tokens of such a transformer; wider ones have four times as many
 FEW, DROPOUT = 5_000, 0.1  # fewer images are soon learned by heart
@@ -68,7 +68,7 @@ def backbone(
         len(facts.space),
         width=width or (48 if patch == 1 else 64),
         multipliers=(1, 2, 2, 2)[:levels],
-        blocks=2,
+        blocks=1 if max(facts.space) <= SMALL else 2,
         concat_channels=extra,
         vector_dim=vector_dim,
         classes=classes,
