@@ -96,7 +96,9 @@ class _Watched:
                 if part.requires_grad:
                     part.register_hook(self._squared)
             return schedule.path.level(schedule.at(position)), schedule.span(slope) * slope
-        level, rate = schedule.rate(schedule.earliest + (1.0 - schedule.earliest) * u)
+        moving = torch.is_grad_enabled() and any(p.requires_grad for p in schedule.parameters())
+        with torch.set_grad_enabled(moving):  # otherwise the network's input would ask for a gradient
+            level, rate = schedule.rate(schedule.earliest + (1.0 - schedule.earliest) * u)
         fall = 2.0 * (rate.sigma / level.sigma - rate.alpha / level.alpha)
         assert isinstance(fall, Tensor)
         return level, (1.0 - schedule.earliest) * fall
