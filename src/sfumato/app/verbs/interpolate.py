@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Steps
+from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Start, Steps
 
 NAME = "interpolate"
 
@@ -24,6 +24,7 @@ def command(
     ] = None,
     steps: Steps = None,
     solver: SolverName = None,
+    start: Start = None,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
@@ -41,6 +42,7 @@ def command(
         to_seed=seed + 1 if to_seed is None else to_seed,
         steps=steps,
         solver=solver,
+        start=start,
     )
     grid = write_rows(opened, rows, out, "interpolate")
     console.answer({"grid": str(grid), "rows": list(rows)}, [f"Rows: {', '.join(rows)}", str(grid)])

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Steps
+from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Start, Steps
 
 NAME = "reconstruct"
 
@@ -19,6 +19,7 @@ def command(
     seed: Seed = 0,
     steps: Steps = None,
     solver: SolverName = None,
+    start: Start = None,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
@@ -29,7 +30,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    result = opened.reconstruct(data, count, seed=seed, steps=steps, solver=solver)
+    result = opened.reconstruct(data, count, seed=seed, steps=steps, solver=solver, start=start)
     console.say(*result.notes)
     grid = write_rows(opened, result.rows, out, "reconstruct")
     console.answer(
