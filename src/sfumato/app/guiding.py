@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,9 +25,7 @@ from ..models.reconstruction import Reconstruction, Shifted
 from ..training.choice import EARLY
 from ..training.stage import Stage
 from ..training.state import unpack
-
-if TYPE_CHECKING:
-    from .run import Run
+from .opened import Opened
 
 
 def interval_of(text: str | None) -> Interval | None:
@@ -45,7 +42,7 @@ def interval_of(text: str | None) -> Interval | None:
     return low, high
 
 
-def guide_of(run: Run, classifier: Path | str | None, guide: Path | str | None) -> Guide | None:
+def guide_of(run: Opened, classifier: Path | str | None, guide: Path | str | None) -> Guide | None:
     """What guides besides the run itself; UsageError where it cannot, with the reason."""
     if classifier is None and guide is None:
         return None
@@ -70,7 +67,7 @@ def guide_of(run: Run, classifier: Path | str | None, guide: Path | str | None) 
     return _by_model(run, Path(guide))
 
 
-def _by_classifier(run: Run, path: Path) -> Guide:
+def _by_classifier(run: Opened, path: Path) -> Guide:
     """The classifier of a run folder."""
     other = type(run)(path, str(run.device))
     remedy = f"Train one: sfumato train classifier {run.about['data']} --set noisy=true --out NEW_FOLDER"
@@ -92,7 +89,7 @@ def _by_classifier(run: Run, path: Path) -> Guide:
     return ByClassifier(other.model, told="label" in run.generator.slots, name=f"the classifier {path.name}")
 
 
-def _by_model(run: Run, path: Path) -> Guide:
+def _by_model(run: Opened, path: Path) -> Guide:
     """The denoiser of another run, or of this one as it was early in training."""
     other = type(run)(path, str(run.device))
     if path.resolve() == run.path.resolve():
@@ -131,7 +128,7 @@ def _told(generator: Generator) -> str:
     return " and ".join(parts) or "nothing"
 
 
-def _same_data(run: Run, other: Run, what: str, remedy: str) -> None:
+def _same_data(run: Opened, other: Opened, what: str, remedy: str) -> None:
     """UsageError unless both were trained on the same images in the same form."""
     mine, its = run.facts, other.facts
     for name, a, b in (
@@ -153,7 +150,7 @@ def _same_data(run: Run, other: Run, what: str, remedy: str) -> None:
 
 
 @torch.no_grad()
-def early(run: Run) -> None:
+def early(run: Opened) -> None:
     """Put the early average that training kept into a run's model; RefusedError where there is none."""
     state = run.model.state_dict()
     for stage in reversed(run.recipe.stages):
@@ -172,7 +169,7 @@ def early(run: Run) -> None:
 
 
 def check_guidance(
-    run: Run,
+    run: Opened,
     plan: Plan,
     *,
     guidance: float | None,
@@ -207,14 +204,14 @@ def check_guidance(
         )
 
 
-def _never_dropped(run: Run) -> bool:
+def _never_dropped(run: Opened) -> bool:
     """Whether the last stage that drops conditions at all drops none."""
     shares = [getattr(s.objective, "dropout", None) for s in run.recipe.stages if isinstance(s, Stage)]
     known = [share for share in shares if share is not None]
     return bool(known) and known[-1] == 0.0
 
 
-def sampler(run: Run, plan: Plan) -> Generator:
+def sampler(run: Opened, plan: Plan) -> Generator:
     """The generator to sample by a plan: with classes for a guide that knows them where the run does not."""
     here = run.generator
     if not isinstance(plan.guide, ByClassifier) or plan.guide.told:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -27,9 +27,7 @@ from ..samplers.solver import Solver
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .guiding import check_guidance, guide_of, interval_of
 from .names import OPTIMISED, changed, check_used, grid_of, solver_of, stepped
-
-if TYPE_CHECKING:
-    from .run import Run
+from .opened import Opened
 
 GRIDS_FILE = "grids.json"
 STARTS = 16  # trajectories that an optimised grid is made from, fewer of large images
@@ -55,7 +53,7 @@ class Recommendation:
         return f"--solver {self.solver} --grid {self.grid} --steps {self.steps}"
 
 
-def recommendation(run: Run) -> Recommendation | None:
+def recommendation(run: Opened) -> Recommendation | None:
     """The recommendation in run.json, if there is one for the weights as they are."""
     found = run.about.get("recommended")
     if found is None:
@@ -74,7 +72,7 @@ def recommendation(run: Run) -> Recommendation | None:
     return made if made.seen == run.weights.seen else None
 
 
-def plan_origin(run: Run, **asked: Any) -> str:
+def plan_origin(run: Opened, **asked: Any) -> str:
     """Whose plan it is, in words that follow it: nothing for the recipe's own, or the user's."""
     advice = recommendation(run) if stepped(run.generator) else None
     if advice is None or any(asked.get(word) is not None for word in ("steps", "solver", "grid", "start")):
@@ -83,7 +81,7 @@ def plan_origin(run: Run, **asked: Any) -> str:
 
 
 def plan_of(
-    run: Run,
+    run: Opened,
     *,
     steps: int | None = None,
     solver: str | None = None,
@@ -125,7 +123,7 @@ def plan_of(
     return replace(plan, grid=optimised_grid(run, plan.solver))
 
 
-def optimised_grid(run: Run, solver: Solver[Any]) -> Optimised:
+def optimised_grid(run: Opened, solver: Solver[Any]) -> Optimised:
     """The grid made for a run's model and solvers of this order; made now if it never was."""
     order, path = str(min(solver.order, 2)), run.path / GRIDS_FILE
     kept: Any = {}
@@ -142,7 +140,7 @@ def optimised_grid(run: Run, solver: Solver[Any]) -> Optimised:
         ) from None
 
 
-def make_grids(run: Run) -> dict[str, Any]:
+def make_grids(run: Opened) -> dict[str, Any]:
     """Tables of optimised grids for solvers of order 1 and 2, from fine trajectories of a run's model."""
     generator = run.generator
     density = generator.density
