@@ -33,6 +33,7 @@ from .sizes import encoder_and_decoder, latent_size
 EPOCHS = 60.0  # most passes over the data, as for a VAE
 MANY = 8  # times the code of a plain autoencoder, for codes of which little is active at a time
 MOST_UNITS = 256
+MIXED_TO = 64  # units up to which a mixture of full covariances is fitted in seconds, not minutes
 
 
 def ae(
@@ -118,7 +119,7 @@ def sparse_ae(
     latent: int = 0,
     width: int = 0,
     shallow: bool = True,
-    components: int = 16,
+    components: int = 0,
     batch: int = 128,
 ) -> Recipe:
     """An autoencoder with many sigmoid units, each active for few images: mean activation rho (Ng 2011).
@@ -131,7 +132,7 @@ def sparse_ae(
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
     width        channels of the first level of a deep one; 0: 32 (points: 128)
     shallow      one layer on either side, whose weights are the units' filters; false: convolutional networks
-    components   largest number of components of the prior on codes
+    components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step; the mean activation is measured over it
     """
     latent = latent or _many(facts)
@@ -152,7 +153,7 @@ def k_sparse_ae(
     latent: int = 0,
     width: int = 0,
     shallow: bool = False,
-    components: int = 16,
+    components: int = 0,
     batch: int = 128,
 ) -> Recipe:
     """An autoencoder of whose many units only the k largest speak for an image (Makhzani & Frey 2014).
@@ -161,7 +162,7 @@ def k_sparse_ae(
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
     width        channels of the first level; 0: 32 (points: 128)
     shallow      one linear layer on either side, whose weights are the units' filters
-    components   largest number of components of the prior on codes
+    components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step
     """
     latent = latent or _many(facts)
@@ -188,7 +189,7 @@ def contractive_ae(
     latent: int = 0,
     width: int = 0,
     shallow: bool = True,
-    components: int = 16,
+    components: int = 0,
     batch: int = 128,
 ) -> Recipe:
     """An autoencoder whose code hardly moves when the image does: + weight |dh/dx|^2 (Rifai et al. 2011).
@@ -201,7 +202,7 @@ def contractive_ae(
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256 (deep: as those)
     width        channels of the first level of a deep one; 0: 32 (points: 128)
     shallow      one layer with tied weights; false: convolutional networks
-    components   largest number of components of the prior on codes
+    components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step
     """
     latent = latent or (_many(facts) if shallow else latent_size(facts))
@@ -235,6 +236,7 @@ def _recipe(
     model: Autoencoder, latent: int, objective: ReconstructionLoss, components: int, batch: int
 ) -> Recipe:
     """The generator, its one gradient stage and the prior."""
+    components = components or (16 if latent <= MIXED_TO else 1)
     return lazy(Recipe)(
         model=lazy(Generator)(codec=model, density=lazy(MixturePrior)(latent, components)),
         stages=(
