@@ -4,7 +4,7 @@
                          scale of its prior, N(0, 1)
     otherwise            the spread of z_j over held-out images, about the middle of its values
 
-The second serves autoencoders, whose code has no distribution, and models of clips, whose latents are of pairs.
+The second serves autoencoders, whose code has no distribution, and models of clips, with latents of pairs.
 """
 
 from __future__ import annotations
