@@ -176,7 +176,13 @@ def test_the_page_is_a_function_of_what_is_recorded(fake, tmp_path):
     known = {"c99": experiment, "c98": Fake("c98", tmp_path / "claims" / "c98_other.py")}
     once, twice = page.text(known), page.text(known)
     assert once == twice
-    for words in ("1 run: 1 holds", "| 5.0 ± 1.0 apples |", "4.0, 5.0, 6.0", "| 3 | – |", "- c98: Two and two make four"):
+    for words in (
+        "1 run: 1 holds",
+        "| 5.0 ± 1.0 apples |",
+        "4.0, 5.0, 6.0",
+        "| 3 | – |",
+        "- c98: Two and two make four",
+    ):
         assert words in once
     assert "(#c99-two-and-two-make-four)" in once and "## c99: Two and two make four" in once
     assert "![c99 line](claims/c99-line.png)" in once

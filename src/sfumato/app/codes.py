@@ -1,4 +1,4 @@
-"""What `evaluate` adds for models of discrete codes: usage, their cost in bits, what comes back of an image."""
+"""What `evaluate` adds for discrete codes: usage, their cost in bits, what comes back of an image."""
 
 from __future__ import annotations
 

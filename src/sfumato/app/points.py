@@ -16,7 +16,7 @@ CURVE = "curve.json"
 
 
 def read_points(run: Run) -> list[Point]:
-    """All points measured with the weights as they are, oldest first; those of earlier weights are left out."""
+    """All points measured with the weights as they are, oldest first; others are left out."""
     path = run.path / CURVE
     if not path.exists():
         return []

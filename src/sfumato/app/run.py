@@ -278,7 +278,7 @@ class Run:
         ends = [here, generator.draw(seeds_of(to_seed, 1), plan, Given(label=here.label))]
         slots = sorted({"z", "x_T"} & ends[0].names)
         if not slots:
-            raise UsageError(f"{self.path} has discrete codes, between which there is no path", remedy=NO_PATH)
+            raise UsageError(f"{self.path} has discrete codes: there is no path between", remedy=NO_PATH)
         if between not in (*slots, "all"):
             raise UsageError(
                 f"nothing called '{between}' to interpolate", remedy=f"Here: {', '.join(slots)}, all."

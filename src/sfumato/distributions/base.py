@@ -36,7 +36,7 @@ class Distribution(ABC):
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         """One draw per row; a temperature below 1 draws nearer to the mode (1: the distribution itself)."""
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> None:  # noqa: B027
         """DataError where events x cannot be told from this family at all; by default all can."""
 
 

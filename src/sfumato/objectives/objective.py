@@ -102,7 +102,7 @@ class Objective(nn.Module, ABC):
         return (Phase("main", self.forward, (trained, self)),)
 
     def sums(self, model: nn.Module) -> tuple[Tensor, ...]:
-        """What the processes added up during a step and after_step needs summed over all of them, in place."""
+        """What processes added up during a step and after_step needs summed over all of them, in place."""
         return ()
 
     def after_step(self, model: nn.Module, seen: int) -> None:

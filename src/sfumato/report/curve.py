@@ -21,7 +21,7 @@ def curves_of_steps(points: Sequence[Point]) -> tuple[Curves, ...]:
     calls = tuple(_series(points, way, [p.calls for p in _of(points, way)]) for way in _ways(points))
     seconds = tuple(_series(points, way, [p.seconds for p in _of(points, way)]) for way in _ways(points))
     return (
-        Curves(f"{metric.name} by network calls", "network calls for an image", metric.name, calls, True, True,
+        Curves(f"{metric.name} by network calls", "network calls an image", metric.name, calls, True, True,
                caption),
         Curves(f"{metric.name} by time", "seconds for an image", metric.name, seconds, True, True, caption),
     )  # fmt: skip

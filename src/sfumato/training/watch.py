@@ -61,7 +61,7 @@ def exploding(kl_per_unit: Sequence[float]) -> list[str]:
 
 
 def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
-    """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used (of discrete codes)."""
+    """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used."""
     units = notes.get("kl_per_unit", ())
     levels = notes.get("kl_per_level", ())
     told = [*(empty_levels(levels, done) if levels else collapse(units)), *exploding(units)]
