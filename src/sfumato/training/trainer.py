@@ -261,9 +261,7 @@ class Trainer:
         execution = Execution(progress.bf16, progress.channels_last, progress.compiled)
         if not resumed:
             execution = self._plan(stage)
-        run = StageRun(
-            stage, self.model, self.data, self.world, execution, progress.seed, progress.target
-        )
+        run = StageRun(stage, self.model, self.data, self.world, execution, progress.seed, progress.target)
         progress.compiled = run.execution.compiled
         progress.environment = environment(self.world.device, progress.compiled)
         fixed = self.settings.execution
