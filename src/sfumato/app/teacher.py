@@ -3,7 +3,7 @@
 A network that knows nothing answers 0, and the row it is read through (diffusion/scaling.py) makes of that
 the best answer that only looks at the pixel itself. A teacher must do better on training images:
 
-    error = mean over noise levels of |x_0 - mean(x_t)|^2,        sigma/alpha = d/4, d/2, d, 2d
+    error = mean over noise levels of |x_0 - mean(x_t)|^2 / |x_0 - c_skip x_t|^2,    sigma/alpha = d/8 ... 2d
 
 That one number finds a training that diverged, one that never began, and averaged weights that still hold
 the initial ones: then the raw weights beside them do better.
@@ -29,7 +29,7 @@ from ..training.keeper import MODEL
 from .run import Run
 from .weights import fill
 
-LEVELS = (0.25, 0.5, 1.0, 2.0)  # of sigma/alpha, times the data's deviation
+LEVELS = (0.125, 0.25, 0.5, 1.0, 2.0)  # of sigma/alpha, times the data's deviation
 LOOKED_AT = 128  # images
 BETTER = 0.97  # of the error of an answer that ignores all other pixels
 
@@ -42,17 +42,17 @@ def check_teacher(run: Run, data: Dataset, deviation: float) -> None:
             where=run.path,
             remedy=f"Distil its teacher again: sfumato distill {run.about['teacher']['run']}",
         )
-    error, blind = errors(run.generator, data, deviation)
+    error = relative_error(run.generator, data, deviation)
     if not math.isfinite(error):
         raise DivergedError(
             f"the answers of {run.path} are not finite numbers: its training diverged",
             where=run.path,
             remedy="Train it again with a lower rate, then distil.",
         )
-    if error < BETTER * blind:
+    if error < BETTER:
         return
     stage = run.weights.under_way
-    if stage and (raw := _raw_error(run, data, deviation)) < BETTER * blind:
+    if stage and (raw := _raw_error(run, data, deviation)) < BETTER:
         raise UsageError(
             f"the averaged weights of {run.path} still hold the initial ones (error {error:.3g}; "
             f"the weights under training have {raw:.3g})",
@@ -60,15 +60,15 @@ def check_teacher(run: Run, data: Dataset, deviation: float) -> None:
             remedy="Train it on by the command that made it; the average follows within the first tenth.",
         )
     raise UsageError(
-        f"{run.path} has learned nothing that it could teach: it denoises training images with an error of "
-        f"{error:.3g}, and looking at each pixel alone gives {blind:.3g}",
+        f"{run.path} has learned nothing that it could teach: its error in denoising training images is "
+        f"{error:.3g} of that of looking at each number alone",
         where=run.path,
         remedy="Train it (longer) first; if its training diverged, with a lower rate.",
     )
 
 
-def errors(generator: nn.Module, data: Dataset, deviation: float) -> tuple[float, float]:
-    """(the model's, the untrained network's) mean squared error of denoised training images."""
+def relative_error(generator: nn.Module, data: Dataset, deviation: float) -> float:
+    """The model's mean squared error of denoised training images over the untrained network's, by level."""
     assert isinstance(generator, Generator)
     _, density = diffusion_of(generator)
     denoiser = density.denoiser
@@ -79,7 +79,7 @@ def errors(generator: nn.Module, data: Dataset, deviation: float) -> tuple[float
         x, cond = generator.observe(data.batch(range(count), density.device), noise=noise)
         levels = [density.schedule.path.level(-2.0 * math.log(v * deviation)) for v in LEVELS]
         pairs = [_pair(denoiser, level, x, cond, noise) for level in levels]
-    return (sum(error for error, _ in pairs) / len(LEVELS), sum(blind for _, blind in pairs) / len(LEVELS))
+    return sum(error / blind for error, blind in pairs) / len(LEVELS)
 
 
 def _pair(denoiser: Scaled, level: Level, x: Tensor, cond: Condition, noise: Noise) -> tuple[float, float]:
@@ -99,6 +99,6 @@ def _raw_error(run: Run, data: Dataset, deviation: float) -> float:
     kept = {name: value.clone() for name, value in run.model.state_dict().items()}
     fill(run.model, found.file(MODEL), None)
     try:
-        return errors(run.generator, data, deviation)[0]
+        return relative_error(run.generator, data, deviation)
     finally:
         run.model.load_state_dict(kept)
