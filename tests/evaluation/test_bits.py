@@ -92,6 +92,29 @@ def test_a_model_without_latents_costs_the_code_of_its_likelihood():
     assert found.bits.value == pytest.approx(float(-mass.log2().mean()), abs=1e-3)
 
 
+class OneOfTwo(Linear):
+    """Explains one of the two numbers, whichever the noise says: exactly, and another x at each draw."""
+
+    def trace(self, x, *, noise):
+        pick = noise.integers(2, (len(x), 1))
+        data = x.flatten(1).gather(1, pick)
+        return Trace(Gaussian(torch.zeros_like(data), torch.zeros_like(data)), data)
+
+
+def test_draws_that_explain_different_data_have_an_elbo_alone():
+    """log p of each number is known, and the ELBO its mean in bits of one number.
+
+    The log-mean-exp over both lies above that mean and is the likelihood of neither.
+    """
+    (elbo,) = bounds(OneOfTwo(), X.split(10), None, draws=400)
+    assert elbo.name == "ELBO" and "each draw predicts other frames" in elbo.note
+    exact = -torch.distributions.Normal(0.0, 1.0).log_prob(X).mean() / math.log(2)
+    assert elbo.bits.value == pytest.approx(float(exact), abs=0.02)
+    (one,) = bounds(OneOfTwo(), [X], None)
+    assert one.note == ""
+    assert all(bound.note == "" for bound in bounds(Linear(), [X], None, draws=3))
+
+
 @pytest.mark.parametrize("levels", [2, 17, 256, 65536])
 def test_every_grey_level_is_accepted_and_nothing_between_or_beyond(levels):
     x = (torch.arange(levels).double() * 2 / (levels - 1) - 1).float()

@@ -22,7 +22,7 @@ from ..core.errors import UsageError, did_you_mean
 from ..core.noise import Noise, seed_of
 from ..core.shapes import rows_at_once
 from ..data.dataset import Batch, Dataset
-from ..evaluation.bits import CODE, DENSITY, Sums, bound_of, check_levels, unit_of
+from ..evaluation.bits import CODE, DENSITY, MANY_TARGETS, Sums, bound_of, check_levels, unit_of
 from ..evaluation.flow import Flow, flow_log_prob
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
@@ -88,6 +88,10 @@ def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
         trace = model.trace(batch.x, noise=noise)
         unit = unit_of(trace.likelihood, run.facts.levels)
         sums = sums.add(trace)
+        if not sums.alike:
+            raise UsageError(
+                MANY_TARGETS, where=str(run.path), remedy="Leave --draws out: one draw is an ELBO."
+            )
     elbo, _, weighted = sums.means()
     stage = "" if owner is run.model else " of the first stage"
     if sums.draws > 1:

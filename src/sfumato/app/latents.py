@@ -92,7 +92,7 @@ def likelihood(
     return [
         Metric(f"{bound.name} ({stage})", bound.bits.value, bound.bits.spread, protocol, unit=bound.unit)
         for bound in found
-    ], []
+    ], [f"{bound.note[0].upper()}{bound.note[1:]}." for bound in found if bound.note]
 
 
 def _random(run: Run, model: LatentVariableModel, part: Dataset) -> bool:

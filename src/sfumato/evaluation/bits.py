@@ -11,13 +11,16 @@ is the length of a code for the image, an upper bound on the truth, if and only 
 probability of the grey levels the data have. A density of integers has no upper limit, and a cross-entropy
 of grey values under a Bernoulli is no probability: both are refused. Data stored as floats have a density
 only; its bits/dim refer to the interval [-1, 1] and may be negative.
+
+All K weights must be of one x. A model that chooses anew at each draw what to predict (TD-VAE: pairs of
+frames) has an ELBO, the mean over its choices, and no importance-weighted bound.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +35,7 @@ from ..models.trace import LatentVariableModel, Trace
 from .spread import Estimate
 
 CODE, DENSITY = "bits/dim", "bits/dim (density)"
+MANY_TARGETS = "each draw predicts other frames: no importance-weighted bound"
 OFF_LATTICE = 0.05  # of a grey level: far above rounding (0.004 levels at 16 bits), far below a real step
 
 
@@ -88,7 +92,8 @@ def _mismatch(likelihood: Distribution, levels: int | None) -> str:
 class Bound:
     """A bound on log p(x) in bits per dimension: what it is called, its value and standard error, the unit.
 
-    nats is the same bound per image, as log p(x) (larger is better); rate the KL's share of the bits.
+    nats is the same bound per image, as log p(x) (larger is better); rate the KL's share of the bits; note
+    what a reader must know, such as why a bound that was asked for is missing.
     """
 
     name: str
@@ -97,6 +102,7 @@ class Bound:
     nats: float
     rate: float
     count: int
+    note: str = ""
 
 
 def bounds(
@@ -107,13 +113,14 @@ def bounds(
     draws: int = 1,
     seed: int = 0,
 ) -> tuple[Bound, ...]:
-    """The ELBO over images x in [-1, 1] and, for draws > 1, the importance-weighted bound of that many draws.
+    """The ELBO over images x in [-1, 1] and, for draws > 1, the importance-weighted bound of that many draws
+    (or, on the ELBO, the note that the draws explain different data).
 
     Each image has its own noise, a function of seed and position: the batch size does not matter. The
     spread is the standard error over images. UsageError where the likelihood or the images do not fit.
     """
-    found: list[Sums] = []
-    unit, size, seen = CODE, 1, 0
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    unit, size, seen, alike = CODE, 1, 0, True
     with torch.inference_mode():
         for x in batches:
             seeds = [seed_of("bits", seed, seen + i) for i in range(len(x))]
@@ -127,16 +134,18 @@ def bounds(
                     # of what the model explains: for one that predicts frames not the whole clip
                     unit, size = unit_of(trace.likelihood, levels), trace.data[0].numel()
                 sums = sums.add(trace)
-            found.append(sums)
-            seen += len(x)
+            found.append(sums.means())
+            seen, alike = seen + len(x), alike and sums.alike
     if not found:
         raise ValueError("a bound needs at least one batch of images")
-    elbo, likelihood, weighted = (torch.cat(part) for part in zip(*(s.means() for s in found), strict=True))
+    elbo, likelihood, weighted = (torch.cat(part) for part in zip(*found, strict=True))
     rate = float((likelihood - elbo).mean()) / (size * math.log(2.0))
-    bound = [bound_of("ELBO", elbo, size, unit, rate)]
+    bound = bound_of("ELBO", elbo, size, unit, rate)
+    if not alike:
+        return (replace(bound, note=MANY_TARGETS),)
     if draws > 1:
-        bound.append(bound_of(f"IWAE-{draws}", weighted, size, unit, rate))
-    return tuple(bound)
+        return bound, bound_of(f"IWAE-{draws}", weighted, size, unit, rate)
+    return (bound,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +154,16 @@ class Sums:
 
         log (w_1 + ... + w_k) = logaddexp(log (w_1 + ... + w_{k-1}), log w_k)
 
-    so that 5,000 draws need the memory of one.
+    so that 5,000 draws need the memory of one. data is what the first draw explained, and alike whether all
+    others explained the same: if not, the weights are of different x and their sum bounds nothing.
     """
 
     draws: int
     elbo: Tensor
     likelihood: Tensor
     log_sum: Tensor
+    data: Tensor | None = None
+    alike: bool = True
 
     @staticmethod
     def zero(count: int, device: torch.device) -> Sums:
@@ -166,6 +178,8 @@ class Sums:
             self.elbo + trace.elbo().double(),
             self.likelihood + trace.log_likelihood().double(),
             torch.logaddexp(self.log_sum, trace.log_weight().double()),
+            trace.data if self.data is None else self.data,
+            self.alike and (self.data is None or torch.equal(self.data, trace.data)),
         )
 
     def means(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,38 @@
+"""Bounds of a model that predicts some frames of a clip: of those frames alone, and one draw at a time."""
+
+import json
+
+import pytest
+
+import sfumato
+from sfumato.app.cli import run as command
+from sfumato.app.console import Console
+from sfumato.app.latents import latent_metrics
+from sfumato.app.train import Budget, train
+from sfumato.data.clips import moving_digits
+from sfumato.data.sources import BUILTIN
+from sfumato.evaluation.scene import About
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A TD-VAE that saw 32 clips of eight frames."""
+    folder, dials = (
+        tmp_path_factory.mktemp("clips") / "run",
+        {"jump": 2, "latent": 3, "width": 8, "belief": 8},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BUILTIN, "moving-digits", lambda: moving_digits(60, frames=8, size=12))
+        budget, quiet = Budget(examples=32), Console(silent=True)
+        train("td-vae", "moving-digits", out=folder, budget=budget, settings=dials, console=quiet, looks=1)
+        yield folder
+
+
+def test_pairs_of_times_are_drawn_anew_so_that_no_draws_are_weighted(clips, capsys):
+    """The ELBO of frames stands; a bound of several draws is refused, by `evaluate` in a note."""
+    run = sfumato.open(clips)
+    metrics, notes = latent_metrics(run, run.data.held_out, About("x"), draws=4)
+    assert [m.name for m in metrics if "bits" in m.unit] == ["ELBO (VAE)"]
+    assert "Each draw predicts other frames: no importance-weighted bound." in notes
+    assert command(["likelihood", str(clips), "--draws", "4", "--json"]) == 2
+    assert "each draw predicts other frames" in json.loads(capsys.readouterr().out)["error"]
