@@ -33,7 +33,7 @@ from ..diffusion.scaling import Scaled, Scaling
 from ..diffusion.schedule import Schedule, Until
 from ..guidance.classifier_free import ClassifierFree
 from ..models.diffusion import Diffusion
-from .denoising import diffusion_of
+from .denoising import diffusion_of, droppable
 from .objective import Judge, Loss, Objective
 
 JUDGED = 4  # quantiles of the training levels at which held-out data are judged
@@ -135,8 +135,7 @@ class Distiller(Objective, Judge):
             self.teacher.eval()
         generator, density = diffusion_of(model)
         x, cond = generator.observe(batch, noise=noise)
-        if cond and self.dropout:
-            cond = cond.drop(noise.uniform((len(x),)) >= self.dropout)
+        cond = droppable(cond, self.dropout, len(x), noise)
         progress = min(1.0, seen / self.target) if self.target else 0.0
         scene = Scene(density, self.part(density), x, cond, noise.stratified(len(x)), progress)
         return Loss({"distillation": self.error(scene, noise)}, {"distillation": 1.0})

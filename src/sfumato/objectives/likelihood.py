@@ -19,6 +19,7 @@ from ..core.noise import Noise
 from ..data.dataset import Batch
 from ..models.autoregressive import Autoregressive, CodesAbove
 from ..models.generator import Generator
+from .denoising import droppable
 from .objective import Judge, Loss, Objective
 
 
@@ -61,8 +62,6 @@ class CodeLikelihood(Objective, Judge):
         level, density = level_of(model, self.above)
         with torch.no_grad():
             codes = model.codec.encode(batch.x)
-        cond = level.conditioner.observe(batch, noise=noise)
-        if cond and dropout:
-            cond = cond.drop(noise.uniform((len(codes),)) >= dropout)
+        cond = droppable(level.conditioner.observe(batch, noise=noise), dropout, len(codes), noise)
         nats = -density.log_prob(codes, cond)
         return nats, nats.detach() / (density.net.length * math.log(2.0))

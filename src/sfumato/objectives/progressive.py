@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
-from ..core.stable import Scalar
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level, combine
 from ..diffusion.times import Times
@@ -28,6 +27,7 @@ from ..diffusion.weighting import Weighting
 from ..samplers.ddim import Ddim, exponential
 from ..samplers.grids import Grid
 from ..samplers.solver import Solver
+from .denoising import weighed
 from .distiller import Distiller, Scene, Teaching, squared
 
 
@@ -58,7 +58,7 @@ class Progressive(Distiller):
         with torch.no_grad():
             target = one_for_two(Ddim(), self.taught, x_t, t, u, s, scene.cond)
         answer = scene.density.denoiser(x_t, t, scene.cond).mean
-        return weighed(self.weighting(t), squared(answer, target))
+        return weighed(self.weighting, t, squared(answer, target))
 
 
 @final
@@ -83,7 +83,7 @@ class Matching(Distiller):
         with torch.no_grad():
             target = self.taught(x_t, t, scene.cond).mean
         answer = scene.density.denoiser(x_t, t, scene.cond).mean
-        return weighed(self.weighting(t), squared(answer, target))
+        return weighed(self.weighting, t, squared(answer, target))
 
 
 def one_for_two(
@@ -111,8 +111,3 @@ def at(levels: list[Level], index: Tensor) -> Level:
     )
     alpha, sigma, log_snr = table[index].unbind(1)
     return Level.known(alpha, sigma, log_snr)
-
-
-def weighed(weight: Scalar, error: Tensor) -> Tensor:
-    """A weight, a float or (B,), times an error (B,)."""
-    return error * (weight.to(error) if isinstance(weight, Tensor) else weight)

@@ -23,8 +23,9 @@ from ..diffusion.weighting import Weighting
 from ..models.generator import evaluating
 from ..samplers.grids import Grid
 from ..samplers.leap import Leap
+from .denoising import weighed
 from .distiller import Distiller, Scene, Teaching, squared
-from .progressive import at, one_for_two, weighed
+from .progressive import at, one_for_two
 
 
 @final
@@ -67,7 +68,7 @@ class Shortcut(Distiller):
                     far = one_for_two(self.solver, itself, x_t[rows], near, middle, end, cond)
                 target = target.index_copy(0, rows, far)
         answer = student(x_t, t, self.solver.towards(s, x_t, scene.cond)).mean
-        return weighed(self.weighting(t), squared(answer, target))
+        return weighed(self.weighting, t, squared(answer, target))
 
     def _places(self, scene: Scene, leaps: Tensor, noise: Noise) -> tuple[Level, Level, Level]:
         """t, u and s (B,) each: neighbours of a grid where an example leaps, else one level three times."""
