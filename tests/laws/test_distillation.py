@@ -151,6 +151,38 @@ def test_a_student_that_equals_its_unguided_teacher_has_nothing_to_match():
         assert float(error(Matching(times, Snr(), EXACT), mixture(), geometric()).max()) < 1e-18
 
 
+class Hears(Denoiser):
+    """Another denoiser, whose calls with a gradient are those that are trained: (log-SNR, end) of each."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.trained, self.asked = inner, [], []
+
+    def forward(self, x_t, level, cond=NOTHING):
+        (self.trained if torch.is_grad_enabled() else self.asked).append((level, cond.vector))
+        return self.inner(x_t, level, cond)
+
+
+@pytest.mark.parametrize("times", [TIMES, UniformTime()], ids=name)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda times: Matching(times, Unweighted(), EXACT, start=1.0),
+        lambda times: Shortcut(times, Unweighted(), Angle(STD), Leap(STD), 8, teaching=EXACT, start=1.0),
+    ],
+    ids=["matching", "shortcut"],
+)
+def test_no_level_above_the_start_is_trained(make, times):
+    """start = 1: sigma/alpha of everything that is trained is at most 1, and that itself is reached."""
+    objective = make(times)
+    place = scene(objective, gaussian(), geometric())
+    heard = Diffusion(Hears(gaussian()), geometric(), (1,))
+    objective.error(place._replace(density=heard, schedule=objective.part(heard)), Noise([1], rows=BATCH))
+    (level, _), *none = heard.denoiser.trained
+    ratio = level.sigma / level.alpha
+    assert not none and 0.9 < float(ratio.max()) < 1.0 + 1e-9
+
+
 # --------------------------------------------------------------------------- shortcut models
 
 

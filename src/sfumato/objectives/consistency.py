@@ -34,7 +34,7 @@ from ..diffusion.times import Times
 from ..models.generator import evaluating
 from ..samplers.solver import Solver
 from .denoising import diffusion_of
-from .distiller import Distiller, Scene, Teaching, frozen
+from .distiller import Distiller, Scene, Teaching, frozen, ratios
 
 HUBER = 0.00054  # Song & Dhariwal 2023, sec. 3.3, for a mean over elements
 
@@ -186,13 +186,6 @@ class SelfConsistency(Distiller):
                 target = follower(x_r, r, scene.cond).mean
         answer = student(x_t, t, scene.cond).mean
         return pseudo_huber(answer, target, self.huber) / (t_ratio - r_ratio).to(answer.dtype)
-
-
-def ratios(times: Times, scene: Scene) -> Tensor:
-    """sigma/alpha (B,) at the quantiles of a scene, within its schedule."""
-    first, last = (float(scene.schedule.log_snr(t)) for t in (1.0, max(scene.schedule.earliest, 1e-6)))
-    log_snr = times.quantile(scene.schedule, scene.u).clamp(max(first, -40.0), min(last, 40.0))
-    return torch.exp(-0.5 * log_snr)
 
 
 def pseudo_huber(a: Tensor, b: Tensor, c: float) -> Tensor:

@@ -29,8 +29,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level
 from ..diffusion.scaling import EdmScaling, Scaled
 from ..diffusion.times import Times
-from .consistency import ratios
-from .distiller import Distiller, Scene, Teaching, squared
+from .distiller import Distiller, Scene, Teaching, ratios, squared
 
 STEP = 0.005  # of the angle, in the central difference
 FLOOR = 0.1  # of the tangent's norm

@@ -31,6 +31,7 @@ from ..diffusion.denoiser import Clipped, Denoiser
 from ..diffusion.level import Level
 from ..diffusion.scaling import Scaled, Scaling
 from ..diffusion.schedule import Schedule, Until
+from ..diffusion.times import Times
 from ..guidance.classifier_free import ClassifierFree
 from ..models.diffusion import Diffusion
 from .denoising import diffusion_of, droppable
@@ -161,6 +162,13 @@ class Distiller(Objective, Judge):
         if self.teacher is None:
             raise ValueError("no teacher: open the objective on a model first")
         return self.teaching.wrapped(self.teacher)
+
+
+def ratios(times: Times, scene: Scene) -> Tensor:
+    """sigma/alpha (B,) at the quantiles of a scene, within its schedule."""
+    first, last = (float(scene.schedule.log_snr(t)) for t in (1.0, max(scene.schedule.earliest, 1e-6)))
+    log_snr = times.quantile(scene.schedule, scene.u).clamp(max(first, -40.0), min(last, 40.0))
+    return torch.exp(-0.5 * log_snr)
 
 
 def frozen(module: nn.Module) -> nn.Module:

@@ -28,7 +28,7 @@ from ..samplers.ddim import Ddim, exponential
 from ..samplers.grids import Grid
 from ..samplers.solver import Solver
 from .denoising import weighed
-from .distiller import Distiller, Scene, Teaching, squared
+from .distiller import Distiller, Scene, Teaching, ratios, squared
 
 
 @final
@@ -78,7 +78,7 @@ class Matching(Distiller):
 
     def error(self, scene: Scene, noise: Noise) -> Tensor:
         """Weighted error between the two answers, (B,)."""
-        t = scene.level(self.times.quantile(scene.schedule, scene.u))
+        t = scene.level(-2.0 * torch.log(ratios(self.times, scene)))
         x_t = t.mix(scene.x, noise.normal(scene.x.shape, scene.x.dtype))
         with torch.no_grad():
             target = self.taught(x_t, t, scene.cond).mean

@@ -24,7 +24,7 @@ from ..models.generator import evaluating
 from ..samplers.grids import Grid
 from ..samplers.leap import Leap
 from .denoising import weighed
-from .distiller import Distiller, Scene, Teaching, squared
+from .distiller import Distiller, Scene, Teaching, ratios, squared
 from .progressive import at, one_for_two
 
 
@@ -76,7 +76,7 @@ class Shortcut(Distiller):
         doublings = (self.first // 2).bit_length()
         stride = 2 ** torch.floor(noise.uniform(leaps.shape, torch.float64) * doublings).long()
         place = 2 * stride * torch.floor(scene.u * (self.first // (2 * stride))).long()
-        drawn = scene.level(self.times.quantile(scene.schedule, scene.u))
+        drawn = scene.level(-2.0 * torch.log(ratios(self.times, scene)))
         near, middle, far = (_where(leaps, at(levels, place + k * stride), drawn) for k in range(3))
         return near, middle, far
 
