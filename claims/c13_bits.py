@@ -103,6 +103,6 @@ def run(claim):
     axes.legend()
     claim.figure("bits", tidy(picture))
     claim.note(
-        "The fixed variance of the two L_simple models is beta, the better of the two choices for smooth "
-        "data; their bound is computed from the same number of drawn terms as the others'."
+        "The fixed variance of the two L_simple models is beta; the other choice, the variance of the true "
+        "posterior, was not measured. Their bound rests on as many drawn terms as the others'."
     )
