@@ -50,7 +50,8 @@ class MeanActivation(nn.Module, ABC):
 
 @final
 class BatchMean(MeanActivation):
-    """The mean of the (micro-)batch at hand."""
+    """The mean of the micro-batch at hand: where a batch is split to fit into memory, the penalty is that of
+    fewer images' noisier mean, and depends on the split."""
 
     def forward(self, code: Tensor) -> Tensor:
         """mean_b h_bj."""

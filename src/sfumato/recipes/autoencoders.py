@@ -133,7 +133,8 @@ def sparse_ae(
     width        channels of the first level of a deep one; 0: 32 (points: 128)
     shallow      one layer on either side, whose weights are the units' filters; false: convolutional networks
     components   largest number of components of the prior on codes; 0: 16, above 64 units 1
-    batch        images in a training step; the mean activation is measured over it
+    batch        images in a training step; the mean activation is measured over each micro-batch, so a batch
+                 split to fit into memory is trained on a slightly different, noisier penalty
     """
     latent = latent or _many(facts)
     penalty = lazy(KlSparsity)(weight, rho, lazy(BatchMean)())
