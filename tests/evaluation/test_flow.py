@@ -13,10 +13,12 @@ from sfumato.diffusion.clocks import LogSnrLine
 from sfumato.diffusion.exact import GaussianDenoiser, MixtureDenoiser
 from sfumato.evaluation.bits import CODE, DENSITY
 from sfumato.evaluation.flow import Flow, flow_bounds, flow_log_prob
+from sfumato.guidance.classifier import ClassPosterior
 from sfumato.models.codec import Pixels
 from sfumato.models.conditioner import ClassLabel
 from sfumato.models.diffusion import Diffusion
 from sfumato.models.generator import Generator
+from sfumato.models.guides import ByClassifier
 from sfumato.models.prior import StandardNormalPrior
 
 F64 = torch.float64
@@ -98,6 +100,19 @@ def test_classes_and_guidance_enter_the_density():
     assert torch.allclose(free, weights.log(), rtol=0, atol=0.02)
     with pytest.raises(DataError, match="labelled"):
         flow_log_prob(model, batch(x), LEVELS, noise=Noise(range(4)))
+
+
+class Halves(ClassPosterior):
+    def forward(self, x_t, level):
+        return torch.stack([x_t.flatten(1).sum(1), torch.zeros(len(x_t), dtype=x_t.dtype)], 1)
+
+
+def test_a_classifiers_second_derivative_is_not_taken_and_so_its_flow_is_refused():
+    x, _, denoiser = pictures()
+    model = generator(denoiser, (1, 2, 2), ClassLabel(4))
+    plan = replace(model.plan, guide=ByClassifier(Halves(), told=True), scale=2.0)
+    with pytest.raises(UsageError, match="needs its second derivative"):
+        flow_log_prob(model, batch(x, torch.arange(4)), LEVELS, noise=Noise(range(4)), plan=plan)
 
 
 def test_what_has_no_likelihood_is_refused_with_the_reason():

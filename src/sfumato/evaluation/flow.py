@@ -5,7 +5,8 @@
 
 The flow runs between the ends of the model's own schedule. Its density is the one that the deterministic
 solvers sample from, in the limit of many steps and without clipping of predictions (a clipped prediction is
-no smooth flow). Guidance is part of the flow and so of the density.
+no smooth flow). Guidance is part of the flow and so of the density, unless it is a classifier's: its
+velocity holds grad log p(y given x_t), the divergence the second derivative, which is not taken: refused.
 
 A class-conditional model gives log p(x given its class). For DiffuseVAE the condition is drawn from the
 encoder and costs log q(z given x) - log p(z): a bound. Where the divergence is estimated (more than 16
@@ -27,6 +28,7 @@ from ..diffusion.level import Level
 from ..distributions.dequantise import Dequantisation, TruncatedNormal, Uniform
 from ..models.density import Plan
 from ..models.generator import Generator, evaluating
+from ..models.guides import ByClassifier
 from ..objectives.estimate import ends
 from ..samplers.ddim import Ddim
 from ..samplers.likelihood import Divergence, log_likelihood
@@ -74,13 +76,18 @@ def flow_log_prob(
     """log p(x) of floats, or an unbiased estimate of a lower bound on log P(x) of grey levels, (B,) nats.
 
     plan: of which only guidance matters here; None: the generator's own. One row of noise an image.
-    UsageError where the model or the images have no such number.
+    UsageError where the model or the images have no such number, and under a classifier's guidance.
     """
     how = how or Flow()
     density = pixel_diffusion(generator, levels, "likelihood by the flow", floats=True)
     if levels is not None:
         check_levels(batch.x.cpu(), levels)
     plan = replace(plan or generator.plan, clip=False, solver=Ddim())  # an ODE solver: guides look at it
+    if isinstance(plan.guide, ByClassifier):
+        raise UsageError(
+            "the likelihood under a classifier's guidance needs its second derivative, which is not taken",
+            remedy="Leave the classifier out, or guide by the model itself (--guidance) or another.",
+        )
     low, high = ends(density.schedule)
     last = density.schedule.path.level(high)
     total = torch.zeros(len(batch), dtype=torch.float64, device=batch.x.device)

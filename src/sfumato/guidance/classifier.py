@@ -46,7 +46,8 @@ class ClassPosterior(nn.Module, ABC):
 def class_gradient(classifier: ClassPosterior, x_t: Tensor, level: Level, label: Tensor) -> Tensor:
     """grad log p(label given x_t) by x_t, (B, C, *space); works in and out of inference mode.
 
-    Tensors made in inference mode can take part in no graph, so the graph is built on copies.
+    Tensors made in inference mode can take part in no graph, so the graph is built on copies. The answer is
+    a constant: the second derivative, a part of the divergence of a guided flow, is not taken.
     """
     with torch.inference_mode(False), torch.enable_grad():
         at = x_t.detach().clone().requires_grad_()

@@ -9,7 +9,8 @@ the state is u = x_t / r, r^2 = alpha^2 + sigma^2, whatever the path, and the co
     log p(x)    = log N(u_low; 0, (sigma/r)_low^2) + integral from l_high down to l_low of div + D log a_high
 
 The model whose density this is starts from sigma eps at l_low and ends at l_high, where x = x_t / alpha. The
-denoiser may be wrapped: guidance changes the flow and so the density, and both remain exact.
+denoiser may be wrapped: guidance changes the flow and so the density, and both remain exact where the wrapped
+denoiser can be differentiated by x_t. Classifier guidance cannot: its gradient is of a copy, taken once.
 
 The trace is exact with one backward pass for each of the D numbers, or estimated without bias as v^T J v by
 probes v with E[v v^T] = I (Hutchinson 1990; Grathwohl et al. 2019, eq. 7), drawn once for a whole path.
