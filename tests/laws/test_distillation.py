@@ -212,6 +212,32 @@ def test_exact_leaps_of_any_length_are_a_fixed_point_of_the_shortcut_loss():
     assert float(loss(Leaps()).max()) < 1e-12 and float(loss(gaussian()).max()) > 1e-3
 
 
+@pytest.mark.parametrize("first", [2, 8])
+def test_a_shortcut_is_asked_for_no_leap_that_it_was_not_trained_for(first):
+    """Neither its own targets nor a plan of 1, 2, ... `first` steps: down to single cells of the grid."""
+    objective = Shortcut(TIMES, Unweighted(), Angle(STD), Leap(STD), first, teaching=EXACT)
+    schedule = geometric()
+    place = scene(objective, gaussian(), schedule)
+    student = Hears(gaussian())
+    for seed in range(20):
+        density = Diffusion(student, schedule, (1,))
+        objective.error(place._replace(density=density), Noise([seed], rows=BATCH))
+    with torch.no_grad():
+        for k in range(first.bit_length()):
+            levels = Angle(STD).levels(schedule, 2**k)
+            integrate(student, Leap(STD), levels, starts(levels[0], 4))
+
+    def leaps(calls):
+        found = set()
+        for level, end in calls:
+            log_snr = torch.as_tensor(level.log_snr, dtype=F64).expand(len(end))
+            found |= {tuple(row) for row in torch.cat([log_snr[:, None], end], 1).mul(1e5).round().tolist()}
+        return found
+
+    trained, asked = leaps(student.trained), leaps(student.asked)
+    assert len(asked) == 2 * first - 1 and asked <= trained
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_exact_leaps_sample_exactly(steps):
     levels = Angle(STD).levels(geometric(), steps)

@@ -1,7 +1,9 @@
 """Shortcut models: steps of every length at once (Frans et al. 2024, algorithm 1).
 
-Most examples learn the answer at no distance, s = t: the posterior mean, from data (or a guided teacher).
-The others learn that one leap is two half as long, made by the student itself without gradient:
+Most examples learn the posterior mean, from data (or a guided teacher): half of them at no distance, s = t
+at any level, and half for one cell of the grid of `first` steps, the shortest leap that is ever made, which
+is thereby DDIM's step. The others learn that one leap is two half as long, made by the student itself
+without gradient:
 
     x_s = leap_{u to s}(leap_{t to u}(x_t)),       target = (x_s - keep x_t) / gain
 
@@ -27,10 +29,12 @@ from .denoising import weighed
 from .distiller import Distiller, Scene, Teaching, ratios, squared
 from .progressive import at, one_for_two
 
+CELLS = 0.5  # of the examples that do not halve a leap: those that learn to cross one cell
+
 
 @final
 class Shortcut(Distiller):
-    """`halved` is the part of the examples that learn to leap; `first` the steps of the finest grid."""
+    """`halved` is the part of the examples that halve a leap; `first` the steps of the finest grid."""
 
     def __init__(
         self,
@@ -53,8 +57,10 @@ class Shortcut(Distiller):
     def error(self, scene: Scene, noise: Noise) -> Tensor:
         """Weighted error of the answer, (B,)."""
         count = len(scene.x)
-        leaps = noise.uniform((count,)) < self.halved
-        t, u, s = self._places(scene, leaps, noise)
+        draw = noise.uniform((count,))
+        leaps = draw < self.halved
+        cells = ~leaps & (draw < self.halved + CELLS * (1.0 - self.halved))
+        t, u, s = self._places(scene, leaps, cells, noise)
         x_t = t.mix(scene.x, noise.normal(scene.x.shape, scene.x.dtype))
         student = scene.density.denoiser
         with torch.no_grad():
@@ -70,14 +76,19 @@ class Shortcut(Distiller):
         answer = student(x_t, t, self.solver.towards(s, x_t, scene.cond)).mean
         return weighed(self.weighting, t, squared(answer, target))
 
-    def _places(self, scene: Scene, leaps: Tensor, noise: Noise) -> tuple[Level, Level, Level]:
-        """t, u and s (B,) each: neighbours of a grid where an example leaps, else one level three times."""
+    def _places(self, scene: Scene, leaps: Tensor, cells: Tensor, noise: Noise) -> tuple[Level, Level, Level]:
+        """t, u and s (B,) each: neighbours of a grid where an example leaps, else one level three times.
+
+        An example that crosses one cell has t at its one end, u and s at its other.
+        """
         levels = self.grid.levels(scene.schedule, self.first)
         doublings = (self.first // 2).bit_length()
         stride = 2 ** torch.floor(noise.uniform(leaps.shape, torch.float64) * doublings).long()
         place = 2 * stride * torch.floor(scene.u * (self.first // (2 * stride))).long()
         drawn = scene.level(-2.0 * torch.log(ratios(self.times, scene)))
-        near, middle, far = (_where(leaps, at(levels, place + k * stride), drawn) for k in range(3))
+        cell = torch.floor(scene.u * self.first).long()
+        index = (torch.where(leaps, place + k * stride, cell + min(k, 1)) for k in range(3))
+        near, middle, far = (_where(leaps | cells, at(levels, i), drawn) for i in index)
         return near, middle, far
 
 
