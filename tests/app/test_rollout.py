@@ -12,6 +12,7 @@ from sfumato.app.console import Console
 from sfumato.app.rollout import predicted, rollout
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import UsageError
+from sfumato.core.noise import Noise
 from sfumato.data.sources import BUILTIN
 
 QUIET = Console(silent=True)
@@ -74,6 +75,24 @@ def test_only_seen_frames_enter_a_prediction_and_draws_differ(clip_run):
         predicted(run.model.codec, x, 5, seeds).ways["jumped"] for seeds in ((1, 2, 3), (1, 2, 3), (4, 5, 6))
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_state_steps_and_jump_are_drawn_from_numbers_of_their_own(clip_run, monkeypatch):
+    """Standardised, no draw repeats another: first of the state, then of every step, then of the jumps."""
+    run, drawn = sfumato.open(clip_run), []
+    draw = Noise.normal
+
+    def noted(self, shape, dtype=torch.float32):
+        drawn.append(draw(self, shape, dtype))
+        return drawn[-1]
+
+    monkeypatch.setattr(Noise, "normal", noted)
+    predicted(run.model.codec, run.data.held_out.batch(range(3)).x, 5, (1, 2, 3))
+    state, *steps, jumps = drawn
+    assert len(steps) == 3 and jumps.shape == (3, 3, state.shape[1])
+    every = torch.stack([state, *steps, *jumps.unbind(1)], 1)
+    same = every[:, :, None] == every[:, None, :]
+    assert not (same.all(-1) & ~torch.eye(every.shape[1], dtype=torch.bool)).any()
 
 
 def test_the_other_verbs_work_on_clips(clip_run, capsys):

@@ -4,8 +4,10 @@
     step by step   z_{k} from z_{k-1} by p_T(. | ., 1)        k transitions to reach frame s + k
     jumped         z_{k} from z by p_T(. | ., k)              one transition, whatever k
 
-Both take the means unless draws are asked for. The entropy of p_B(z | b_t) says how sure the model is after
-t frames; it should fall while there is something to be found out.
+Both take the means unless draws are asked for: then the state is drawn from one stream of numbers, the
+transitions from another and the jumps from a third, so that none repeats what another drew. The entropy of
+p_B(z | b_t) says how sure the model is after t frames; it should fall while there is something to be found
+out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.noise import Noise
+from ..core.noise import Noise, seed_of
 from ..data.dataset import Dataset
 from ..data.facts import Facts
 from ..models.given import seeds_of
@@ -124,21 +126,24 @@ def predicted(model: TdVae, x: Tensor, seen: int, seeds: Sequence[int] = ()) -> 
     """Both predictions for clips x (B, C, T, *space) from their first `seen` frames; seeds: of draws."""
     ahead = min(model.jump, x.shape[2] - seen)
 
-    def noise() -> Noise | None:
-        return Noise(seeds, device=x.device) if seeds else None
+    def noise(purpose: str) -> Noise | None:
+        """A stream of its own for each purpose: reused numbers would tie the draws to each other."""
+        if not seeds:
+            return None
+        return Noise([seed_of("rollout", purpose, seed) for seed in seeds], device=x.device)
 
     with torch.inference_mode():
         beliefs = model.beliefs(x)
-        z = model.state(x[:, :, :seen], noise=noise())
+        z = model.state(x[:, :, :seen], noise=noise("state"))
         every = torch.arange(1, ahead + 1, device=x.device)
         states = {
-            "step by step": model.rollout(z, ahead, noise=noise()),
-            "jumped": model.jumped(z, every, noise=noise()),
+            "step by step": model.rollout(z, ahead, noise=noise("steps")),
+            "jumped": model.jumped(z, every, noise=noise("jump")),
         }
         ways = {name: model.images(s).cpu() for name, s in states.items()}
         seconds = {
-            "step by step": timed(lambda: model.images(model.rollout(z, ahead)[:, -1:])),
-            "jumped": timed(lambda: model.images(model.jumped(z, every[-1:]))),
+            "step by step": timed(lambda: model.images(model.rollout(z, ahead)[:, -1:]), x.device),
+            "jumped": timed(lambda: model.images(model.jumped(z, every[-1:])), x.device),
         }
         entropy = torch.stack([model.believed(b).entropy().mean() for b in beliefs.unbind(1)])
     truth = x[:, :, seen : seen + ahead].cpu()
@@ -146,13 +151,19 @@ def predicted(model: TdVae, x: Tensor, seen: int, seeds: Sequence[int] = ()) -> 
     return Rollout(seen, x[:, :, seen - 1 : seen].cpu(), truth, ways, mse, seconds, entropy.tolist())
 
 
-def timed(work: Callable[[], object], times: int = 5) -> float:
-    """Seconds of one call, the least of several."""
+def timed(work: Callable[[], object], device: torch.device, times: int = 5) -> float:
+    """Seconds of one call, the least of several; a GPU is waited for before and after."""
+
+    def now() -> float:
+        if device.type == "cuda":  # calls return before the work is done
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     best = float("inf")
     for _ in range(times):
-        start = time.perf_counter()
+        start = now()
         work()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, now() - start)
     return best
 
 
