@@ -174,6 +174,9 @@ def test_clips_shorter_than_a_jump_are_refused_before_training():
     with pytest.raises(DataError, match="clips of 3 frames are too short for jumps of 3"):
         m.trace(clips(frames=JUMP), noise=noise())
     assert torch.isfinite(m.trace(clips(frames=JUMP + 1), noise=noise()).elbo()).all()
+    assert torch.isfinite(m.encode(clips(frames=2))).all()
+    with pytest.raises(DataError, match=r"clips of 1 frames are too short[\s\S]*longer clips\.$"):
+        m.encode(clips(frames=1))
     with pytest.raises(UsageError, match=r"jump of 20 frames[\s\S]*from 1 to 19"):
         RECIPES["td-vae"](moving_digits(10).facts, jump=20)
     with pytest.raises(DataError, match="no time"):

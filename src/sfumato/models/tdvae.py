@@ -120,11 +120,7 @@ class TdVae(LatentVariableModel, Codec):
     def _times(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """t_1 and k, (B, pairs): k uniform on 1 ... jump, then t_1 uniform where the clip has room."""
         length, shape = x.shape[2], (len(x), self.pairs)
-        if length <= self.jump:
-            raise DataError(
-                f"clips of {length} frames are too short for jumps of {self.jump}",
-                remedy=f"Give longer clips, or train with --set jump={max(1, length - 1)}.",
-            )
+        _long_enough(length, self.jump)
         steps = 1 + noise.integers(self.jump, shape)
         first = (noise.uniform(shape) * (length - steps)).long()
         return torch.minimum(first, length - 1 - steps), steps
@@ -157,8 +153,13 @@ class TdVae(LatentVariableModel, Codec):
     # -------------------------------------------------------------------------------- clips as codes
 
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Tensor:
-        """The state of the first frame, smoothed by what is seen `jump` frames later, (B, latent)."""
-        b, last = self.beliefs(x), min(self.jump, x.shape[2] - 1)
+        """The state of the first frame, smoothed by what is seen `jump` frames later, (B, latent).
+
+        Shorter clips are smoothed by their last frame; DataError for a single one.
+        """
+        last = min(self.jump, x.shape[2] - 1)
+        _long_enough(x.shape[2], max(1, last))
+        b = self.beliefs(x)
         z = _drawn(self.believed(b[:, last]), noise)
         steps = torch.full((), last, dtype=torch.int64, device=x.device)
         return _drawn(self.smoothed(z, b[:, 0], b[:, last], steps), noise)
@@ -174,6 +175,16 @@ def _gaussian(parts: tuple[Tensor, Tensor]) -> Gaussian:
 
 def _drawn(p: Gaussian, noise: Noise | None) -> Tensor:
     return p.mean if noise is None else p.sample(noise)
+
+
+def _long_enough(length: int, jump: int) -> None:
+    """DataError where clips of so many frames have no room for a jump."""
+    if length <= jump:
+        shorter = f", or train with --set jump={length - 1}" if length > 1 else ""
+        raise DataError(
+            f"clips of {length} frames are too short for jumps of {jump}",
+            remedy=f"Give longer clips{shorter}.",
+        )
 
 
 def _at(series: Tensor, times: Tensor) -> Tensor:
