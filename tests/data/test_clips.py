@@ -41,6 +41,14 @@ def test_digits_glide_and_bounce_within_the_frame():
     assert np.allclose(straight, [[3 + 0.5 * t, 4 - 0.25 * t] for t in range(5)])
 
 
+def test_the_smallest_frame_has_room_and_a_smaller_one_is_refused():
+    where = positions(moving_digits(20, size=DIGIT + 1).factors, 50, DIGIT + 1)
+    assert np.isfinite(where).all() and where.min() >= 0 and where.max() <= 1
+    for size in (DIGIT, 0):
+        with pytest.raises(UsageError, match=f"cannot move in frames of {size} x {size}"):
+            moving_digits(20, size=size)
+
+
 def test_the_centre_of_light_moves_as_the_digit_does():
     """Linear interpolation keeps the first moment: the centroid is the position and a constant."""
     light = CLIPS.stored[:, 0].astype(float)

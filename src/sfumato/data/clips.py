@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import DataError
+from ..core.errors import DataError, UsageError
 from .dataset import Dataset
 
 FACTORS = ("digit", "x", "y", "velocity x", "velocity y")
@@ -27,8 +27,15 @@ Floats = NDArray[np.floating]
 def moving_digits(count: int = 4_000, frames: int = 20, size: int = 20, seed: int = 0) -> Dataset:
     """Clips (count, 1, frames, size, size), uint8, labelled by digit, with position and velocity as factors.
 
-    x and y are the left and upper edge of the digit in the first frame, in pixels.
+    x and y are the left and upper edge of the digit in the first frame, in pixels. UsageError where a
+    digit has no room to move.
     """
+    if size <= DIGIT:
+        raise UsageError(
+            f"a digit of {DIGIT} x {DIGIT} pixels cannot move in frames of {size} x {size}",
+            where="moving-digits",
+            remedy=f"Choose a size of {DIGIT + 1} or more.",
+        )
     from sklearn.datasets import load_digits
 
     source = load_digits()
