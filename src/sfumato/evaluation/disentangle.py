@@ -12,8 +12,11 @@ With I_df the mutual information of unit d and factor f (information.py), codes 
                  variance, by majority vote; guessing gives about 1 / F          Kim and Mnih 2018
     DCI          dci.py                                                     Eastwood and Williams 2018
 
-All but FactorVAE's are 0 for a code that knows nothing, and all are 1 for a code with one unit for each
-factor, whatever the order, sign and scale of its units and however many idle ones are beside them.
+For a code that knows nothing all but FactorVAE's are near 0, and not at it. So MIG: on N rows the plug-in
+estimate of I_df is too large by about (A - 1)(B - 1) / (2 N) nats for units of A bins and factors of B
+(information.py); the bias all units share leaves the gap, what they scatter about it stays. All are 1 for
+a code with one unit for each factor, whatever the order, sign and scale of its units and however many idle
+ones are beside them.
 """
 
 from __future__ import annotations
