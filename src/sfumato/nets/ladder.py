@@ -8,8 +8,8 @@
     out     conv_0(silu(norm(block(h))))
 
 The posterior is told relative to the prior, q(z_l given x, z_<l) = N(m_l + s_l dm, (s_l ds)^2), so that its
-KL is that of N(dm, ds^2) against N(0, 1): no ratio of two small numbers is ever formed (Vahdat and Kautz
-2020, eq. 2; there dm is not scaled by s_l). What keeps ten and more levels stable:
+KL is that of N(dm, ds^2) against N(0, 1), whatever the prior (Vahdat and Kautz 2020, eq. 2; there dm is not
+scaled by s_l). What keeps ten and more levels stable:
 
     q starts as p         conv_0 is zero: every KL is 0 at the first step and grows from there
     1 / sqrt(levels)      r and W_z start that much smaller, so that h keeps its scale however many rungs
