@@ -1,14 +1,19 @@
 """Bounds of a model that predicts some frames of a clip: of those frames alone, and one draw at a time."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 
 import sfumato
+from sfumato.app.bounds import Asked, bound_metrics, score
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.latents import latent_metrics
+from sfumato.app.likelihood import likelihood
 from sfumato.app.train import Budget, train
+from sfumato.core.noise import Noise
 from sfumato.data.clips import moving_digits
 from sfumato.data.sources import BUILTIN
 from sfumato.evaluation.scene import About
@@ -19,13 +24,27 @@ def clips(tmp_path_factory):
     """A TD-VAE that saw 32 clips of eight frames."""
     folder, dials = (
         tmp_path_factory.mktemp("clips") / "run",
-        {"jump": 2, "latent": 3, "width": 8, "belief": 8},
+        {"jump": 2, "latent": 3, "width": 8, "belief": 8, "pairs": 3},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUILTIN, "moving-digits", lambda: moving_digits(60, frames=8, size=12))
         budget, quiet = Budget(examples=32), Console(silent=True)
         train("td-vae", "moving-digits", out=folder, budget=budget, settings=dials, console=quiet, looks=1)
         yield folder
+
+
+def test_bits_are_per_number_of_the_frames_that_are_predicted(clips):
+    """Nats over the numbers of the drawn pairs' later frames, not of the clip."""
+    run = sfumato.open(clips)
+    part = run.data.held_out.take(range(4))
+    nats = score(run, [part], Asked("elbo")).nats
+    trace = run.model.codec.trace(part.batch(range(4)).x, noise=Noise(range(4)))
+    numbers = run.model.codec.pairs * 12 * 12
+    assert trace.data[0].numel() == numbers != part.batch([0]).x.numel()
+    expected = (-nats / (numbers * math.log(2.0))).tolist()
+    assert likelihood(run, bound="elbo", against=4).bits == pytest.approx(expected)
+    (metric,), _ = bound_metrics(run, part, About("x"), "elbo")
+    assert metric.value == pytest.approx(np.mean(expected))
 
 
 def test_pairs_of_times_are_drawn_anew_so_that_no_draws_are_weighted(clips, capsys):

@@ -49,11 +49,15 @@ class Asked:
 
 
 class Found(NamedTuple):
-    """log p(x), or a bound on it, in nats (n,), with its name and unit."""
+    """log p(x), or a bound on it, in nats (n,), with its name and unit, and of how many numbers it is.
+
+    size: all numbers of x, or those a model predicts where it predicts some frames of a clip.
+    """
 
     nats: Tensor
     name: str
     unit: str
+    size: int
 
 
 Score: TypeAlias = Callable[[Run, Batch, Noise, Asked], Found]
@@ -73,20 +77,20 @@ def _ode(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
         how = replace(how, divergence=Hutchinson(asked.draws))
     plan = run.plan(guidance=asked.guidance)
     nats = flow_log_prob(run.generator, batch, run.facts.levels, noise=noise, how=how, plan=plan)
-    return Found(nats, "ODE", DENSITY if floats else CODE)
+    return Found(nats, "ODE", DENSITY if floats else CODE, batch.x[0].numel())
 
 
 def _vlb(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
     found = vlb(run.generator, batch, run.facts.levels, terms=asked.draws or TERMS, noise=noise)
-    return Found(-found.total, "VLB", CODE)
+    return Found(-found.total, "VLB", CODE, batch.x[0].numel())
 
 
 def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
     owner, model = run.latent()
-    sums, unit = Sums.zero(len(batch), batch.x.device), CODE
+    sums, unit, size = Sums.zero(len(batch), batch.x.device), CODE, 1
     for _ in range(asked.draws or 1):
         trace = model.trace(batch.x, noise=noise)
-        unit = unit_of(trace.likelihood, run.facts.levels)
+        unit, size = unit_of(trace.likelihood, run.facts.levels), trace.data[0].numel()
         sums = sums.add(trace)
         if not sums.alike:
             raise UsageError(
@@ -95,8 +99,8 @@ def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
     elbo, _, weighted = sums.means()
     stage = "" if owner is run.model else " of the first stage"
     if sums.draws > 1:
-        return Found(weighted, f"IWAE-{sums.draws}{stage}", unit)
-    return Found(elbo, f"ELBO{stage}", unit)
+        return Found(weighted, f"IWAE-{sums.draws}{stage}", unit, size)
+    return Found(elbo, f"ELBO{stage}", unit, size)
 
 
 BOUNDS: dict[str, Score] = {"ode": _ode, "vlb": _vlb, "elbo": _elbo}
@@ -124,7 +128,7 @@ def score(run: Run, parts: Sequence[Dataset], asked: Asked, label: int | None = 
             noise = Noise([seed_of("likelihood", asked.seed, h) for h in hashes], device=run.device)
             found.append(BOUNDS[asked.bound](run, batch, noise, asked))
     nats = torch.cat([f.nats.double().cpu() for f in found])
-    return Found(nats, found[0].name, found[0].unit)
+    return found[0]._replace(nats=nats)
 
 
 def bound_metrics(
@@ -136,14 +140,14 @@ def bound_metrics(
         found = score(run, [part], Asked(bound, seed=seed))
     except UsageError as error:
         return [], [f"Not reported: {error.what}."]
-    one = bound_of(found.name, found.nats, math.prod(run.facts.shape), found.unit)
+    one = bound_of(found.name, found.nats, found.size, found.unit)
     protocol = protocol_of(about, "held-out", len(part))
     return [Metric(found.name, one.bits.value, one.bits.spread, protocol, unit=found.unit)], []
 
 
-def bits(nats: Tensor, size: int) -> Tensor:
-    """-log_2 p per number of an image."""
-    return -nats / (size * math.log(2.0))
+def bits(found: Found) -> Tensor:
+    """-log_2 p per number that it is of, (n,)."""
+    return -found.nats / (found.size * math.log(2.0))
 
 
 def check_bound(bound: str) -> None:

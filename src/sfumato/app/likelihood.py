@@ -99,9 +99,8 @@ def likelihood(
         whole = run.unseen(f"Give images: sfumato likelihood {run.path} FILES")
         parts, reference = [whole.take(range(min(against or len(whole), len(whole))))], None
     found = score(run, parts, asked, number)
-    size = int(np.prod(run.facts.shape))
-    values = bits(found.nats, size)
-    others = None if reference is None else bits(score(run, [reference], asked, number).nats, size)
+    values = bits(found)
+    others = None if reference is None else bits(score(run, [reference], asked, number))
     names = tuple(part.name_of(i) for part in parts for i in range(len(part)))
     if "label" in run.generator.slots and asked.bound != "elbo":
         notes.append("Bits are of the image given its class.")
