@@ -142,10 +142,17 @@ def test_levels_and_absent_labels_count_per_sample():
         assert torch.allclose(together[i], expected[0], atol=1e-10)
 
 
-def test_outside_the_interval_the_scale_is_one():
-    level = VariancePreserving().level(4.0)
-    guided = ClassifierGuided(unconditional(), Exact(world()), 5.0, interval=(-1.0, 2.0))(x(), level, COND)
-    assert torch.allclose(guided.mean, world()(x(), level, COND).mean, atol=1e-10)
+@pytest.mark.parametrize("told", [False, True])
+def test_outside_the_interval_the_classifier_is_not_asked_and_the_model_is_itself(told):
+    """A model that is not told the class is unconditional there, one that is told conditional, to the bit."""
+    level, judge, path = VariancePreserving().level(4.0), Exact(world()), VariancePreserving()
+    model = world() if told else unconditional()
+    guide = ClassifierGuided(model, judge, 5.0, interval=(-1.0, 2.0), told=told)
+    expected = world()(x(), level, COND if told else NOTHING).mean
+    assert torch.equal(guide(x(), level, COND).mean, expected) and judge.calls == 0
+    some = path.level(torch.tensor([4.0, 0.5, 4.0, 0.5], dtype=F64))
+    mixed, plain = guide(x(), some, COND).mean, model(x(), some, COND if told else NOTHING).mean
+    assert torch.equal(mixed[::2], plain[::2]) and not torch.allclose(mixed[1::2], plain[1::2])
 
 
 def test_pure_noise_is_not_classified():

@@ -60,9 +60,10 @@ class ClassifierGuided(Denoiser):
     """Guides a denoiser towards the class in the label slot; scale and interval as in Strength.
 
     told: whether the denoiser is given the label. If not, the label is for the classifier alone and is
-    taken out of the condition. Where nothing is to be added, and at scale 0, no gradient is computed and
-    the answer is the denoiser's own forward, bit for bit. Where alpha = 0 there is nothing to classify:
-    no guidance.
+    taken out of the condition. Outside the interval the classifier adds nothing: there the scale is 1 for a
+    denoiser that is told and 0 for one that is not. Where nothing is to be added, and at scale 0, no gradient
+    is computed and the answer is the denoiser's own forward, bit for bit. Where alpha = 0 there is nothing
+    to classify: no guidance.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ClassifierGuided(Denoiser):
     ) -> None:
         super().__init__()
         self.denoiser, self.classifier, self.told = denoiser, classifier, told
-        self.strength = Strength(scale, interval)
+        self.strength = Strength(scale, interval, outside=1.0 if told else 0.0)
 
     def forward(self, x_t: Tensor, level: Level, cond: Condition = NOTHING) -> Posterior:
         """The guided posterior: mean shifted, variance that of the denoiser."""
