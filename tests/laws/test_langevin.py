@@ -116,6 +116,23 @@ def test_no_moves_leave_the_predictor_alone():
     assert torch.equal(a, b)
 
 
+def test_a_correction_is_the_papers_step():
+    """x + e score + (2 e)^1/2 z with e = 2 (r |z| / |score|)^2, |z| / |score| = sigma (2021, alg. 4)."""
+    level, r = PATHS[0].level(0.4), 0.16
+    x = torch.linspace(-1, 2, 3, dtype=F64)[:, None]
+    corrector = PredictorCorrector(Ancestral(), 1, r)
+    x_s, _ = Ancestral().step(gaussian(), x, PATHS[0].level(0.1), level, None, noise=Noise(range(3)))
+    noise = Noise(range(3))
+    found, _ = corrector.step(gaussian(), x, PATHS[0].level(0.1), level, None, noise=noise)
+    again = Noise(range(3))
+    again.normal(x.shape, F64)
+    e, z = 2 * (r * level.sigma) ** 2, again.normal(x.shape, F64)
+    score = gaussian()(x_s, level).score(x_s, level)
+    assert torch.allclose(found, x_s + e * score + math.sqrt(2 * e) * z, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="ratio"):
+        PredictorCorrector(Ancestral(), 1, 0.71)
+
+
 @pytest.mark.parametrize(("moves", "ratio"), [(-1, 0.3), (1, 0.0), (1, 1.0)])
 def test_impossible_settings_are_refused(moves, ratio):
     for make in (

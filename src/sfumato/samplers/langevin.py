@@ -8,8 +8,9 @@ the step is the same on every path,
     x <- (1 - ratio^2) x + ratio^2 alpha mean + 2^1/2 ratio sigma z
 
 and the law it settles in, where q is N(0, v): v / (1 - e / (2 v)). The signal-to-noise rule of Song et al.
-(2021, alg. 4) is this step with ratio r, where |score| takes its expected value D^1/2 / sigma in place of a
-mean over the batch: one sample's step is then no function of another's.
+(2021, alg. 4), e = 2 (r |z| / |score|)^2, is this step with ratio 2^1/2 r, where |score| takes its expected
+value D^1/2 / sigma in place of a mean over the batch: one sample's step is then no function of another's. The
+ratio of `PredictorCorrector` is their r, that of `langevin` and `AnnealedLangevin` the one above.
 
 Plain Langevin on data mixes only within a mode: far modes are reached in proportion to the start, whatever
 their weights. Annealed from much noise to little the weights come right (Song & Ermon 2019, sec. 3.2.2).
@@ -94,13 +95,14 @@ class AnnealedLangevin(Solver[None]):
 class PredictorCorrector(Solver[Any]):
     """Any solver's step (ancestral by default), then `moves` Langevin steps at the level reached.
 
-    (Song et al. 2021, alg. 1 and app. G.)
+    (Song et al. 2021, alg. 1 and app. G.) ratio: their r, of signal to noise, below 2^-1/2 with
+    e = 2 r^2 sigma^2.
     The corrector spends network calls on the law of x_s, which it leaves unchanged where the predictor got
     it right. Nothing is corrected at clean data, where noise has no scale to step by.
     """
 
     def __init__(self, predictor: Solver[Any] | None = None, moves: int = 1, ratio: float = 0.16) -> None:
-        _check(moves, ratio)
+        _check(moves, ratio, math.sqrt(0.5))
         predictor = predictor or Ancestral()
         self.predictor, self.moves, self.ratio = predictor, moves, ratio
         self.order = predictor.order
@@ -125,7 +127,8 @@ class PredictorCorrector(Solver[Any]):
         clean = s.sigma == 0
         if clean is True:
             return x_s, state
-        corrected = langevin(denoiser, x_s, s, self.moves, self.ratio, cond=cond, noise=noise)
+        ratio = math.sqrt(2.0) * self.ratio
+        corrected = langevin(denoiser, x_s, s, self.moves, ratio, cond=cond, noise=noise)
         if isinstance(clean, Tensor):
             corrected = torch.where(clean[_rows(x_s)], x_s, corrected)
         return corrected, state
@@ -162,6 +165,6 @@ def _rows(x: Tensor) -> tuple[slice | None, ...]:
     return (slice(None), *(None,) * (x.ndim - 1))
 
 
-def _check(moves: int, ratio: float) -> None:
-    if moves < 0 or not 0.0 < ratio < 1.0:
-        raise ValueError(f"Langevin takes moves >= 0 with a ratio in (0, 1), not {moves} and {ratio}")
+def _check(moves: int, ratio: float, most: float = 1.0) -> None:
+    if moves < 0 or not 0.0 < ratio < most:
+        raise ValueError(f"Langevin takes moves >= 0, a ratio in (0, {most:.3g}), not {moves} and {ratio}")
