@@ -66,7 +66,7 @@ def open_ones(known: Mapping[str, Experiment], quick: bool) -> list[Experiment]:
 
     def done(e: Experiment) -> bool:
         result = results[e.name]
-        return result is not None and result["digest"] == e.digest and not result["error"]
+        return result is not None and e.stands(result) and not result["error"]
 
     return [e for e in known.values() if quick or not done(e)]
 

@@ -10,15 +10,14 @@ docs/claims/cNN-*.png     its pictures;  docs/claims.md: the page of all results
     failed to run  the experiment raised, or checked nothing: nothing is known
     skipped        data that are not at hand; whatever was recorded before stays
 
-Runs live in build/claims/cNN/<hash of the claim's file>/ until the claim is done: a stopped claim is
-started again by the same command and finds its trained models. A quick run shrinks every budget,
-uses one seed, and records nothing.
+Runs live in build/claims/cNN/<hash of the claim>-<hash of the package>/ until the claim is done: a stopped
+claim is started again by the same command and finds its trained models, where neither has changed. A quick
+run shrinks every budget, uses one seed, and records nothing.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import io
 import json
@@ -28,7 +27,6 @@ import re
 import shutil
 import signal
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,11 +40,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sfumato.app.console import Console
-from sfumato.app.judges import commit, hardware
+from sfumato.app.judges import hardware
 from sfumato.app.run import Run
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import Interrupted, UsageError, did_you_mean
 from sfumato.training.storage import Disk
+
+from . import sources
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"(c\d\d[a-z]?)_[a-z0-9_]+\.py")
@@ -107,8 +107,13 @@ class Experiment:
 
     @property
     def digest(self) -> str:
-        """A hash of the file: a changed experiment is another one."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]
+        """A hash of the file and what it imports of claims/: a changed experiment is another one."""
+        return sources.digest(sources.modules(self.path))
+
+    def stands(self, result: Mapping[str, Any]) -> bool:
+        """Whether a result is of the experiment as it is; one of an earlier form knows its own file alone."""
+        files = sources.modules(self.path) if "modules" in result else [self.path]
+        return bool(result["digest"] == sources.digest(files))
 
     @property
     def result_path(self) -> Path:
@@ -277,7 +282,7 @@ class Session:
         torch.manual_seed(0)
         claim = Claim(self.experiment.name, self._folder(quick), quick=quick)
         before = _read(claim.folder / "spent.json")
-        start, commits = time.process_time(), [*before.get("commits", []), _state(self.experiment)]
+        start, commits = time.process_time(), [*before.get("commits", []), sources.state(ROOT)]
         error = ""
         try:
             with stoppable():
@@ -302,7 +307,7 @@ class Session:
         """The scratch folder: found again where the claim was stopped, empty otherwise."""
         base = self.root / "build" / "claims"
         path = base / ("quick" if quick else self.experiment.name)
-        path = path / (self.experiment.name if quick else self.experiment.digest)
+        path = path / (self.experiment.name if quick else scratch(self.experiment))
         if path.exists() and (quick or _read(path / "spent.json").get("done", False)):
             shutil.rmtree(path)
         return path
@@ -331,13 +336,14 @@ def outcome(experiment: Experiment, claim: Claim, spent: Mapping[str, Any], erro
             "checks": claim.checks,
             "records": claim.records,
             "tables": claim.tables,
-            "figures": sorted(claim.figures),
+            "figures": [] if error else sorted(claim.figures),
             "notes": claim.notes,
             "seeds": sorted({r["seed"] for r in claim.records if r["seed"] is not None}),
             "examples": claim.budgets,
             "minutes": round(spent["seconds"] / 60, 1),
             "commit": ", ".join(spent["commits"]),
             "digest": experiment.digest,
+            "modules": [path.name for path in sources.modules(experiment.path)],
             "machine": f"{hardware(torch.device('cpu'))}, {os.cpu_count()} cores"
             + (f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""),
             "torch": torch.__version__,
@@ -347,17 +353,14 @@ def outcome(experiment: Experiment, claim: Claim, spent: Mapping[str, Any], erro
 
 def crashed(experiment: Experiment, code: int) -> None:
     """Record a claim whose process died: killed for want of memory, for instance."""
-    claim = Claim(experiment.name, ROOT / "build" / "claims" / experiment.name / experiment.digest)
-    spent = {"seconds": 0.0, "commits": [_state(experiment)]} | _read(claim.folder / "spent.json")
+    claim = Claim(experiment.name, ROOT / "build" / "claims" / experiment.name / scratch(experiment))
+    spent = {"seconds": 0.0, "commits": [sources.state(ROOT)]} | _read(claim.folder / "spent.json")
     _write(experiment.result_path, outcome(experiment, claim, spent, f"its process ended with {code}"))
 
 
-def _state(experiment: Experiment) -> str:
-    """The commit, and a + where the package or the experiment differ from it."""
-    here = commit()
-    words = ["git", "status", "--porcelain", "--", "src", str(experiment.path)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    return here + ("+" if done.stdout.strip() or not here else "")
+def scratch(experiment: Experiment) -> str:
+    """The name of the folder of a claim at work: models trained by other source are not found in it."""
+    return f"{experiment.digest}-{sources.tree(ROOT / 'src')}"
 
 
 def _plain(value: Any) -> Any:

@@ -41,6 +41,12 @@ def text(known: Mapping[str, Experiment]) -> str:
     if found:
         rows = [summary(known[name], result) for name, result in found.items()]
         parts.append(grid(rows))
+    earlier = [name for name, result in found.items() if "modules" not in result]
+    if earlier:
+        parts.append(
+            "Recorded by an earlier form of the harness, which hashed a claim's own file and not the modules "
+            f"it shares with others: {', '.join(earlier)}."
+        )
     if waiting:
         parts.append("Not run yet:\n\n" + "\n".join(f"- {e.name}: {e.title}" for e in waiting))
     parts += [section(known[name], result) for name, result in found.items()]

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 from claims.harness import Claim, Experiment, Session, Skipped, experiments, find  # noqa: E402
 
 from claims import __main__ as program  # noqa: E402
-from claims import harness, page  # noqa: E402
+from claims import harness, page, sources  # noqa: E402
 from sfumato.core.errors import Interrupted, UsageError  # noqa: E402
 
 KNOWN = experiments()
@@ -45,7 +45,7 @@ def fake(tmp_path, monkeypatch):
     (tmp_path / "claims").mkdir()
     for name in ("c98_other.py", "c99_fake.py"):
         (tmp_path / "claims" / name).write_text(f'"""{DOC}"""\n')
-    monkeypatch.setattr(harness, "_state", lambda e: "abc+")
+    monkeypatch.setattr(sources, "state", lambda root: "abc+")
 
     def make(body):
         kind = type("Made", (Fake,), {"body": staticmethod(body)})
@@ -106,10 +106,11 @@ def test_one_failed_check_is_a_claim_that_does_not_hold(fake, tmp_path):
 
 def test_an_experiment_that_raises_failed_to_run_and_never_holds(fake, tmp_path):
     def body(claim):
-        claim.check("the sum is 4", True)
+        good(claim)
         raise ZeroDivisionError(f"in {Path('/ho' + 'me/someone/x.py')}")
 
     result = run(fake(body), tmp_path)
+    assert result["figures"] == []
     assert (result["outcome"], result["error"]) == ("failed to run", "ZeroDivisionError: in x.py")
 
 
@@ -196,6 +197,43 @@ def test_the_open_claims_are_those_not_recorded_as_they_stand(fake, tmp_path):
     assert program.open_ones(known, False) == []
     experiment.path.write_text("changed")
     assert program.open_ones(known, False) == [experiment]
+
+
+def test_an_experiment_is_all_it_is_made_of(fake, tmp_path):
+    """What it imports counts, at any distance, and the harness does not; nor does what it leaves alone."""
+    experiment, folder = fake(good), tmp_path / "claims"
+    experiment.path.write_text("from .shared import f\nfrom .harness import Claim\n")
+    for name, text in {"shared": "from . import deep\n", "deep": "", "harness": "", "alone": ""}.items():
+        (folder / f"{name}.py").write_text(text)
+    assert [p.name for p in sources.modules(experiment.path)] == ["c99_fake.py", "deep.py", "shared.py"]
+    seen = [experiment.digest]
+    for name in ("harness", "alone", "shared", "deep"):
+        (folder / f"{name}.py").write_text((folder / f"{name}.py").read_text() + "x = 1\n")
+        seen.append(experiment.digest)
+    assert seen[0] == seen[1] == seen[2] and len(set(seen[2:])) == 3
+
+
+def test_a_result_of_an_earlier_form_stands_while_its_own_file_does(fake, tmp_path):
+    experiment = fake(good)
+    run(experiment, tmp_path)
+    (tmp_path / "claims" / "shared.py").write_text("x = 1\n")
+    experiment.path.write_text(f'"""{DOC}"""\nfrom .shared import x\n')
+    old = {"digest": sources.digest([experiment.path])}
+    assert experiment.stands(old) and not experiment.stands(old | {"modules": []})
+    recorded = {k: v for k, v in experiment.result().items() if k != "modules"}
+    harness._write(experiment.result_path, recorded)
+    assert "an earlier form" in page.text({"c99": experiment})
+    assert not experiment.stands(recorded)
+
+
+def test_models_of_other_source_are_not_found_again(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    names = []
+    for text in ("x = 1\n", "x = 2\n", "x = 1\n"):
+        (tmp_path / "src" / "deep" / "a.py").write_text(text)
+        names.append(harness.scratch(fake(good)))
+    assert names[0] == names[2] != names[1]
 
 
 def test_names_are_found_or_answered(capsys):
