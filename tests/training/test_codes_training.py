@@ -1,5 +1,7 @@
 """Discrete codes in training: stages in order, resume to the bit with restarts, processes, words."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,8 @@ def test_every_stage_leaves_its_mark_and_samples_exist(tmp_path):
 
 
 def test_scalar_codes_need_no_start(tmp_path):
-    made = trainer(tmp_path / "run", scalar=True, codes=64)
+    unsaid = {"dim": None, "patience": None}
+    made = trainer(tmp_path / "run", scalar=True, codes=64, **unsaid)
     assert [stage.name for stage in made.recipe.stages] == ["codes", "prior"]
     made.fit()
     assert made.model.codec.quantizers[0].size == 64
@@ -139,6 +142,7 @@ def test_dead_codes_are_told_by_level_once_an_epoch_says_so():
     told = watch.dead_codes([1.0, 0.08])
     assert len(told) == 1 and "8%" in told[0] and "level 2 of 2" in told[0] and "scalar=true" in told[0]
     assert watch.latents({"codes_used": [0.1]}, 1.0) == watch.dead_codes([0.1])
+    assert watch.dead_codes([math.nan, math.nan]) == []
 
 
 def test_a_collapsed_codebook_is_told_while_training(tmp_path):

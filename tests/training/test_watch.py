@@ -1,5 +1,7 @@
 """Diagnosis: each sentence appears exactly where its finding is, and carries the number."""
 
+import math
+
 import pytest
 import torch
 from training_toys import Denoise, notes, single, trainer
@@ -89,6 +91,16 @@ def test_means_of_an_interval_leave_out_what_was_left_out(lagging):
         meter.add(Outcome({"loss": one}, norm=one))
         read = meter.close(32)
     assert read == (24, {"loss": 3.0, "norm": 2.0, "skipped": 1.0})
+
+
+def test_a_term_that_is_not_known_yet_is_in_no_mean():
+    meter, one = Meter(False), torch.tensor(1.0)
+    for value in (math.nan, 0.25, 0.75):
+        meter.add(Outcome({"loss": one, "codes_used": one * value}, norm=one, bad=one * 0))
+    read = meter.close(24)
+    assert read == (24, {"loss": 1.0, "codes_used": 0.5, "norm": 1.0, "skipped": 0.0})
+    meter.add(Outcome({"loss": one, "codes_used": one * math.nan}, norm=one, bad=one * 0))
+    assert meter.close(32) == (32, {"loss": 1.0, "norm": 1.0, "skipped": 0.0})
 
 
 def test_the_streak_counts_steps_in_a_row():

@@ -110,9 +110,9 @@ class Quantizer(nn.Module, ABC):
         """Nothing is learned where there is no codebook."""
 
     def usage(self) -> Tensor:
-        """The share of codes used in the last complete epoch, () float; 1 before the first has ended."""
+        """The share of codes used in the last complete epoch, () float; NaN before the first has ended."""
         used = (self.former > 0).float().mean()
-        return torch.where(self.former.sum() > 0, used, torch.ones_like(used))
+        return torch.where(self.former.sum() > 0, used, torch.full_like(used, math.nan))
 
     def _count(self, codes: Tensor) -> None:
         if self.training:

@@ -8,7 +8,7 @@ else it follows averages. It is no likelihood: how many bits the codes cost is t
 (objectives/likelihood.py).
 
 `codes_used`, the share of all codes chosen at least once in the last complete epoch, is reported with each
-step (1 before the first epoch has ended): a perplexity over a batch misleads.
+step once an epoch has ended (NaN before, which no reader is shown): a perplexity over a batch misleads.
 """
 
 from __future__ import annotations

@@ -29,11 +29,13 @@ class Meter:
         self._waiting: tuple[int, list[str], Tensor, object] | None = None
 
     def add(self, outcome: Outcome) -> None:
-        """Take in a step. Steps left out count in "skipped" and in no mean."""
+        """Take in a step. Steps left out count in "skipped" and in no mean; a NaN counts in no mean."""
         self._names = [*outcome.terms, "norm"]
         values = torch.stack([*(v.double() for v in outcome.terms.values()), outcome.norm.double()])
         good = 1.0 - outcome.bad.double()
-        row = torch.cat([torch.nan_to_num(values, 0.0, 0.0, 0.0) * good, torch.stack([good, 1.0 - good])])
+        counts = (~values.isnan()).double() * good
+        sums = torch.nan_to_num(values, 0.0, 0.0, 0.0) * good
+        row = torch.cat([sums, counts, (1.0 - good)[None]])
         self._sums = row if self._sums is None else self._sums + row
         streak = outcome.bad if self._streak is None else (self._streak + 1.0) * outcome.bad
         self._streak = streak
@@ -68,8 +70,9 @@ def _read(interval: tuple[int, list[str], Tensor, object]) -> tuple[int, dict[st
     seen, names, row, event = interval
     if isinstance(event, torch.cuda.Event):
         event.synchronize()
-    *sums, good, skipped = row.tolist()
-    means = {name: total / good for name, total in zip(names, sums, strict=True)} if good else {}
+    *values, skipped = row.tolist()
+    sums, counts = values[: len(names)], values[len(names) :]
+    means = {name: total / n for name, total, n in zip(names, sums, counts, strict=True) if n}
     return seen, {k: v for k, v in means.items() if math.isfinite(v)} | {"skipped": skipped}
 
 

@@ -69,7 +69,10 @@ def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
 
 
 def dead_codes(used: Sequence[float]) -> list[str]:
-    """Collapse of a codebook: the share of each level's codes chosen in the last epoch, coarsest first."""
+    """Collapse of a codebook: the share of each level's codes chosen in the last epoch, coarsest first.
+
+    NaN says that no epoch has ended yet; nothing is known then, and nothing told.
+    """
     return [
         f"Only {share:.0%} of the codes of level {number} of {len(used)} were used over the last epoch (dead "
         "codes). Try fewer codes (--set codes=...), or --set scalar=true, which has no codebook to collapse."
