@@ -1,5 +1,7 @@
 """Structural similarity against its formula written out with SciPy's filters, and closed forms."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -69,3 +71,11 @@ def test_lpips_says_which_file_is_missing_and_refuses_another_one(tmp_path):
     assert lpips.at_hand(tmp_path)
     with pytest.raises(RefusedError, match="not the published file"):
         lpips.verify(tmp_path)
+
+
+def test_the_file_that_cannot_be_checked_is_told_by_its_hash(tmp_path, monkeypatch):
+    for name, data in zip(lpips.FILES, (b"vgg", b"learned"), strict=True):
+        (tmp_path / name).write_bytes(data)
+    begins = hashlib.sha256(b"vgg").hexdigest()[:8]
+    monkeypatch.setattr(lpips, "FILES", dict(zip(lpips.FILES, (begins, ""), strict=True)))
+    assert lpips.verify(tmp_path) == hashlib.sha256(b"learned").hexdigest()[:8]

@@ -140,10 +140,18 @@ def rebuilt(run: Run, model: Codec, held_out: Dataset, about: About) -> list[Met
                 alike.append(ssim(x, y))
             if distance is not None:
                 apart.append(distance(x.cpu(), y.cpu()))
-    protocol = protocol_of(about, "held-out", count)
-    rows = (("reconstruction error", errors, True), ("SSIM", alike, False), ("LPIPS", apart, True))
+    plain, seen = (
+        protocol_of(about, "held-out", count, name) for name in ("", distance.name if distance else "")
+    )
+    rows = (
+        ("reconstruction error", errors, plain, True),
+        ("SSIM", alike, plain, False),
+        ("LPIPS", apart, seen, True),
+    )
     return [
-        _mean(name, torch.cat(values).double(), protocol, lower) for name, values, lower in rows if values
+        _mean(name, torch.cat(values).double(), protocol, lower)
+        for name, values, protocol, lower in rows
+        if values
     ]
 
 

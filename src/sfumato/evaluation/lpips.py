@@ -4,7 +4,9 @@
 
 with f_l the features of VGG-16 at five depths and w_l >= 0 learned from people's judgements; computed by
 torch-fidelity from two published files, which must already lie on this machine: nothing is ever
-downloaded. Lower is nearer; 0 for a picture and itself.
+downloaded. VGG-16 is checked against the hash in its published name. For the file of w_l none is published:
+it is taken as it is, and the beginning of its SHA-256 stands beside every number it made. Lower is nearer; 0
+for a picture and itself.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from torch import Tensor
 from ..core.errors import RefusedError, UsageError
 from .inception import to_rgb8
 
-# file -> first characters of its SHA-256, which torchvision puts into the name; "": not published
-FILES = {"vgg16-397923af.pth": "397923af", "weights-vgg16-lpips.pth": ""}
+LEARNED = "weights-vgg16-lpips.pth"
+# file -> first characters of its SHA-256, which torchvision puts into the name; "": not known, not checked
+FILES = {"vgg16-397923af.pth": "397923af", LEARNED: ""}
 
 
 def at_hand(folder: Path | None = None) -> bool:
@@ -32,8 +35,12 @@ def _folder(folder: Path | None) -> Path:
     return folder if folder is not None else Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def verify(folder: Path | None = None) -> None:
-    """UsageError if a file is missing, RefusedError if it is not the published one."""
+def verify(folder: Path | None = None) -> str:
+    """The beginning of the SHA-256 of the file of w_l, which cannot be checked and so must be told.
+
+    UsageError if a file is missing, RefusedError if VGG-16 is not the published one.
+    """
+    found = ""
     for name, beginning in FILES.items():
         path = _folder(folder) / name
         if not path.is_file():
@@ -48,6 +55,7 @@ def verify(folder: Path | None = None) -> None:
             raise RefusedError(
                 f"this is not the published file (SHA-256 {found[:8]}…, expected {beginning}…)", where=path
             )
+    return found[:8]  # of the last file, w_l
 
 
 @final
@@ -55,7 +63,7 @@ class Lpips:
     """The distance of pairs of gray or RGB pictures (B, 1 or 3, H, W) in [-1, 1]."""
 
     def __init__(self) -> None:
-        verify()
+        self.name = f"lpips-vgg16@{verify()}"  # stands in the protocol as the features
         try:
             from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
         except (ImportError, RuntimeError, OSError) as error:
