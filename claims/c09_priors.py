@@ -10,6 +10,8 @@ Source: van den Oord et al. 2017, sec. 3.3; Razavi et al. 2019.
 Passes: for every run and every level the prior's bits per code on held-out images are below log2 K by more
 than five standard errors; and the Frechet distance of the prior's samples to held-out images, in the
 features of a classifier trained on the same training images, is at most a quarter of that of uniform codes.
+
+The held-out images that judge were also there in training, to choose among a model's averages.
 """
 
 import math

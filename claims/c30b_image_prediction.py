@@ -10,6 +10,8 @@ The recipe jit; the networks compared differ in what the output means and in not
 (the error of the velocity), same noise levels, same seeds. The loss is over 1,024 test images with the same
 draws for all; the distance is to the test images, in the features of a classifier, from 1,000 samples.
 Beside them, patches of 4 x 4 x 3 (48 numbers, half of the features), where the paper expects no breakdown.
+
+The held-out images that judge a model were also there in training, to choose among its averages.
 """
 
 from __future__ import annotations
