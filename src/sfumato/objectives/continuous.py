@@ -29,6 +29,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level
 from ..diffusion.scaling import EdmScaling, Scaled
 from ..diffusion.times import Times
+from ..models.generator import evaluating
 from .distiller import Distiller, Scene, Teaching, ratios, squared
 
 STEP = 0.005  # of the angle, in the central difference
@@ -65,13 +66,12 @@ class Continuous(Distiller):
         output = frame.output(student, y, phi)
         with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
             direction = self._direction(frame, scene.x, d * eps, y, phi)
-            ahead, behind = (frame.output(student, y + h * direction, phi + h) for h in (STEP, -STEP))
-            now, change = output.detach().float(), (ahead - behind) / (2.0 * STEP)
+            now, change = frame.slope(student, y, phi, direction)
             ready = min(1.0, scene.progress / self.warm) if self.warm else 1.0
             cos, sin = (per_sample(v, y) for v in (torch.cos(phi), torch.sin(phi)))
             g = cos * (cos * (direction + d * now) - ready * sin * (y - d * change))
             norm = torch.sqrt(event_mean(g * g))
-            target = now - g / (per_sample(norm, g) + FLOOR)
+            target = output.detach().float() - g / (per_sample(norm, g) + FLOOR)
         return squared(output, target)
 
     def _direction(self, frame: Frame, x: Tensor, z: Tensor, y: Tensor, phi: Tensor) -> Tensor:
@@ -106,3 +106,12 @@ class Frame:
         """The student's network itself: F(y / d)."""
         x_t, level = self.place(y, phi)
         return student.scaling.target(student(x_t, level, self.scene.cond).mean, x_t, level)
+
+    def slope(self, student: Scaled, y: Tensor, phi: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """F and dF/dphi along a direction dy/dphi, from two calls without dropout: their mean and difference.
+
+        Two dropout masks would differ by far more than the network does over a step.
+        """
+        with evaluating(student):
+            ahead, behind = (self.output(student, y + h * direction, phi + h) for h in (STEP, -STEP))
+        return (ahead + behind) / 2.0, (ahead - behind) / (2.0 * STEP)
