@@ -35,7 +35,7 @@ from ..samplers.likelihood import Divergence, log_likelihood
 from .bits import CODE, DENSITY, Bound, bound_of, check_levels
 from .variational import latent_cost, pixel_diffusion
 
-TOLERANCE = 1e-4  # of the solver: errors far below 0.001 bits/dim, in half the steps of 1e-6
+TOLERANCE = 1e-4  # of the solver: in tests a Gaussian has its entropy to 0.002 bits/dim
 
 
 @dataclass(frozen=True)
