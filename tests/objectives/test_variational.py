@@ -220,6 +220,26 @@ def test_drawing_by_losses_is_unbiased_and_varies_less():
         LossHistory(0)
 
 
+def test_a_row_that_a_step_has_not_met_keeps_its_past():
+    history = filled(3)
+    before, met = history.squares.clone(), history.met.clone()
+    history.note(torch.tensor([1, 1]), torch.tensor([2.0, 4.0]))
+    history.commit()
+    slot = int(met[1]) % KEPT
+    assert history.met.tolist() == [int(met[0]), int(met[1]) + 1, int(met[2])]
+    assert float(history.squares[1, slot]) == pytest.approx(10.0)
+    before[1, slot] = history.squares[1, slot]
+    assert torch.equal(history.squares, before)
+
+
+def test_losses_of_nothing_leave_the_rows_uniform():
+    history = LossHistory(2)
+    for _ in range(KEPT):
+        history.note(torch.arange(2), torch.zeros(2))
+        history.commit()
+    assert torch.equal(history.probabilities(), torch.full((2,), 0.5, dtype=F64))
+
+
 def test_training_fills_the_history_and_judging_does_not():
     model, objective = trained_variance(), Vlb(LEVELS)
     objective.open(model, 0)

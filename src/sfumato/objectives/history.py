@@ -8,7 +8,7 @@ met ten times, rows are drawn uniformly. The estimate is unbiased either way.
 
 All of this is buffers, saved with the run, so a resumed training draws the rows it would have drawn. A step
 may be cut into micro-batches and spread over processes: what it has seen is gathered and takes effect
-when the step is complete.
+when the step is complete. Nothing is read back to the host, which a GPU would have to be waited for.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class LossHistory(nn.Module):
         rows = len(self.met)
         size = self.squares.mean(1).sqrt()
         uniform = torch.full_like(size, 1.0 / rows)
-        known = bool((self.met >= KEPT).all()) and bool(size.sum() > 0)
-        return (1.0 - UNIFORM) * size / size.sum() + UNIFORM * uniform if known else uniform
+        known = (self.met >= KEPT).all() & (size.sum() > 0)
+        drawn = (1.0 - UNIFORM) * size / size.sum().clamp_min(1e-300) + UNIFORM * uniform
+        return torch.where(known, drawn, uniform)
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The rows (B,) int64 at quantiles u (B,) in [0, 1) of p, and their p (B,)."""
@@ -58,14 +59,18 @@ class LossHistory(nn.Module):
         """Take in losses (B,) of rows (B,) of the step under way; what is not finite is left out."""
         losses = losses.detach().double()
         fine = torch.isfinite(losses)
-        self.pending[0].index_add_(0, rows, torch.where(fine, losses, 0.0) ** 2)
-        self.pending[1].index_add_(0, rows, fine.double())
+        seen = torch.stack([torch.where(fine, losses, 0.0) ** 2, fine.double()])
+        # a product, since additions at an index come in any order on a GPU
+        self.pending += seen @ (rows[:, None] == torch.arange(len(self.met), device=rows.device)).double()
 
     @torch.no_grad()
     def commit(self) -> None:
         """Make what the step has seen part of the history; `pending` is summed over processes by now."""
         total, count = self.pending
-        seen = (count > 0).nonzero()[:, 0]
-        self.squares[seen, self.met[seen] % KEPT] = total[seen] / count[seen]
-        self.met[seen] += 1
+        hit, slot = count > 0, (self.met % KEPT)[:, None]
+        value = torch.where(
+            hit[:, None], (total / count.clamp_min(1.0))[:, None], self.squares.gather(1, slot)
+        )
+        self.squares.scatter_(1, slot, value)
+        self.met += hit
         self.pending.zero_()

@@ -177,6 +177,7 @@ def _cost(posterior: Posterior, x: Tensor, rows: Tensor, t: Level, s: Level, lev
     """L_0 of the images at row 0 and L_{t-1} of the others, (B,) nats."""
     variance, first = InterpolatedVariance(), rows == 0
     steps = step_term(posterior, x, t, s, variance)
-    if not bool(first.any()):  # nearly always, and a decoder costs a tenth of a small network
+    # nearly always none, and a decoder costs a tenth of a small network; a GPU would have to wait to know
+    if first.device.type == "cpu" and not bool(first.any()):
         return steps
     return torch.where(first, decoder_term(posterior, x, t, variance, levels), steps)

@@ -1,7 +1,7 @@
 """Variational diffusion: the continuous-time bound as a training loss, its schedule learned with it.
 
     loss = prior + decoder + steps                                       (Kingma et al. 2021, eq. 11-17)
-    steps ~ -lambda'(t) SNR |x - mean|^2 / 2,      t uniform, evenly spaced over the batch
+    steps ~ -lambda'(t) SNR |x - mean|^2 / 2,      t uniform, even in blocks (Noise.stratified)
 
 in bits per dimension; the terms are those of diffusion/bound.py, the decoder asks which grey level explains
 x_0 seen at the clean end of the schedule. Gradients reach a learned clock (diffusion/learned.py) through the
@@ -52,7 +52,9 @@ class Vdm(Objective, Judge):
         x, cond = generator.observe(batch, noise=noise)
         cond = droppable(cond, self.dropout, len(x), noise)
         schedule, path = density.schedule, density.schedule.path
-        noisy, clean = (path.level(v) for v in _ends(schedule, len(x), x.device))
+        # a GPU would have to wait for the answer, so there it is asked once, before the first step
+        check = seen == 0 or x.device.type == "cpu"
+        noisy, clean = (path.level(v) for v in _ends(schedule, len(x), x.device, check))
         u, scale = noise.stratified(len(x)), bits_of(x)
         watched = _Watched(scale)
         level, fall = watched.place(schedule, u)
@@ -68,12 +70,12 @@ class Vdm(Objective, Judge):
         return judged_bound(model, batch, self.levels, noise)
 
 
-def _ends(schedule: Schedule, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _ends(schedule: Schedule, count: int, device: torch.device, check: bool) -> tuple[Tensor, Tensor]:
     """The log-SNR at the noisy and at the clean end, (B,) float64 each."""
     times = torch.tensor([1.0, schedule.earliest], dtype=torch.float64, device=device)
     both = schedule.clock(times)
     low, high = both
-    if not isinstance(schedule, LearnedSnr) and not bool(torch.isfinite(both).all()):
+    if check and not isinstance(schedule, LearnedSnr) and not bool(torch.isfinite(both).all()):
         raise UsageError(
             f"the continuous bound needs a schedule with finite ends, not {float(low):g} ... {float(high):g}",
             remedy="Use LearnedSnr, LogSnrLine or CosineTime.",
