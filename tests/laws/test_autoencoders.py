@@ -212,14 +212,37 @@ def test_a_running_mean_gathers_examples_and_forgets_them():
     torch.testing.assert_close(last, h.mean(0), rtol=1e-4, atol=1e-4)
     slow = RunningMean(LATENT, 64)
     slow(torch.zeros(64, LATENT))
+    slow.commit()
     torch.testing.assert_close(slow(torch.ones(64, LATENT)), torch.full((LATENT,), 1 / (1 + math.exp(-1))))
 
 
 def test_a_running_mean_remembers_in_training_only():
     mean = RunningMean(LATENT, 16)
     mean.eval()(torch.rand(8, LATENT))
+    mean.commit()
     assert float(mean.count) == 0.0
-    assert set(KlSparsity(mean=mean).state_dict()) == {"mean.total", "mean.count"}
+    assert set(KlSparsity(mean=mean).state_dict()) == {"mean.total", "mean.count", "mean.pending"}
+
+
+def test_a_running_mean_is_the_same_on_every_process_and_however_a_step_is_cut():
+    h = torch.rand(8, LATENT, generator=torch.Generator().manual_seed(0))
+    whole, cut, ranks = (KlSparsity(mean=RunningMean(LATENT, 16)) for _ in range(3))
+    whole.mean(h), cut.mean(h[:3]), cut.mean(h[3:]), ranks.mean(h[:4])
+    ranks.sums()[0].add_(torch.cat([h[4:].sum(0), torch.tensor([4.0])]))  # as the other process adds its part
+    for each in (whole, cut, ranks):
+        each.commit()
+        torch.testing.assert_close(each.mean.total, h.sum(0))
+        assert float(each.mean.count) == 8.0 and float(each.sums()[0].abs().sum()) == 0.0
+
+
+def test_a_step_that_is_not_finite_is_not_remembered():
+    mean = RunningMean(LATENT, 16)
+    mean(torch.full((8, LATENT), 0.5))
+    mean.commit()
+    mean(torch.full((8, LATENT), math.nan))
+    mean.commit()
+    assert float(mean.count) == 8.0
+    torch.testing.assert_close(mean(torch.full((8, LATENT), 0.5)), torch.full((LATENT,), 0.5))
 
 
 def test_sparsity_is_for_sigmoid_units():

@@ -7,10 +7,15 @@ from training_toys import final, trainer
 
 from sfumato.diffusion.scaling import EpsScaling, Scaled
 from sfumato.diffusion.tables import BetaTable
+from sfumato.models.autoencoder import Autoencoder
 from sfumato.models.codec import Pixels
 from sfumato.models.diffusion import Diffusion
 from sfumato.models.generator import Generator
+from sfumato.models.likelihood import FixedGaussianLikelihood
 from sfumato.nets.plain import MlpNet
+from sfumato.nets.units import SigmoidUnits
+from sfumato.objectives.penalties import BatchMean, KlSparsity, RunningMean
+from sfumato.objectives.reconstruction import ReconstructionLoss
 from sfumato.objectives.variational import Vlb
 from sfumato.training.rates import Cosine
 from sfumato.training.stage import Recipe, Stage
@@ -44,3 +49,25 @@ def test_the_history_decides_what_is_drawn(tmp_path):
     trainer(tmp_path / "by-losses", by_losses()).fit()
     trainer(tmp_path / "uniform", by_losses(False)).fit()
     assert final(tmp_path / "by-losses")[0] != final(tmp_path / "uniform")[0]
+
+
+def sparse(mean):
+    """An autoencoder of points whose mean activation is remembered over some steps."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder, decoder = torch.nn.Linear(4, 3), torch.nn.Linear(3, 4)
+    model = Autoencoder(encoder, decoder, SigmoidUnits(), FixedGaussianLikelihood(), 3)
+    objective = ReconstructionLoss(penalties=(KlSparsity(3.0, mean=mean),))
+    return Recipe(model, (Stage("only", objective, rate=Cosine(1e-2, warmup=16), batch=8),))
+
+
+@pytest.mark.parametrize("how", ["killed", "signal"])
+@pytest.mark.parametrize("micro", [0, 3])
+def test_a_running_mean_resumes_in_the_middle_of_a_stage(tmp_path, how, micro):
+    settings = {"save_examples": 40} | ({"micro": micro} if micro else {})
+    trainer(tmp_path / "whole", sparse(RunningMean(3, 32)), **settings).fit()
+    interrupted(tmp_path / "cut", 14 * (3 if micro else 1), how, made=sparse(RunningMean(3, 32)), **settings)
+    trainer(tmp_path / "cut", sparse(RunningMean(3, 32)), **settings).fit()
+    assert final(tmp_path / "cut") == final(tmp_path / "whole")
+    trainer(tmp_path / "batch", sparse(BatchMean()), **settings).fit()
+    assert final(tmp_path / "batch")[0] != final(tmp_path / "whole")[0]

@@ -8,13 +8,13 @@ The mean activation joins the examples, a loss is of one. Expanded about r, whic
 
     penalty_b = sum_j KL(rho || r_j) + KL'(r_j) (h_bj - r_j),    KL'(r) = (1 - rho)/(1 - r) - rho/r
 
-has the batch's penalty as its mean and the batch's gradient as its gradient. r is the mean of the batch,
-or a running mean over more examples than a batch holds.
+has, where r is the batch's mean, the batch's penalty as its mean and the batch's gradient as its gradient. r
+may be a running mean over more examples than a batch holds: then the slope is that of the longer mean, and
+the mean of the penalty is the line's value at the batch's mean, not the batch's own penalty.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, final
 
@@ -39,6 +39,13 @@ class Penalty(nn.Module, ABC):
     def forward(self, model: Autoencoder, x: Tensor, code: Tensor, *, noise: Noise) -> Tensor:
         """The cost (B,) of images x as the encoder saw them and their code (B, D)."""
 
+    def sums(self) -> tuple[Tensor, ...]:
+        """What the step under way has seen, to be summed over processes."""
+        return ()
+
+    def commit(self) -> None:
+        """The step is complete, and the sums are those of all processes."""
+
 
 class MeanActivation(nn.Module, ABC):
     """r_j, the mean activation of each unit, held fixed."""
@@ -46,6 +53,13 @@ class MeanActivation(nn.Module, ABC):
     @abstractmethod
     def forward(self, code: Tensor) -> Tensor:
         """r (D,) when the code (B, D) is seen, without gradient."""
+
+    def sums(self) -> tuple[Tensor, ...]:
+        """What the step under way has seen, to be summed over processes."""
+        return ()
+
+    def commit(self) -> None:
+        """The step is complete, and the sums are those of all processes."""
 
 
 @final
@@ -60,10 +74,15 @@ class BatchMean(MeanActivation):
 
 @final
 class RunningMean(MeanActivation):
-    """A mean that forgets: example n examples ago counts e^(-n / memory)."""
+    """A mean that forgets: what was seen n examples before this step counts e^(-n / memory).
+
+    The step under way counts in full, as far as this process has seen it; with the step it enters the memory,
+    summed over processes, unless a code was not finite.
+    """
 
     total: Tensor  # (D,) decayed sum of activations
     count: Tensor  # () decayed number of examples
+    pending: Tensor  # (D + 1,) of the step under way: sum of activations, number of examples
 
     def __init__(self, latent: int, memory: int = 1024) -> None:
         super().__init__()
@@ -72,16 +91,32 @@ class RunningMean(MeanActivation):
         self.memory = memory
         self.register_buffer("total", torch.zeros(latent))
         self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("pending", torch.zeros(latent + 1))
 
     def forward(self, code: Tensor) -> Tensor:
         """The mean with this batch in it; remembered only in training."""
-        keep = math.exp(-len(code) / self.memory)
-        total = keep * self.total + code.detach().sum(0)
-        count = keep * self.count + len(code)
+        pending = self.pending + torch.cat([code.detach().sum(0), code.new_full((1,), len(code))])
         if self.training:
-            self.total.copy_(total)
-            self.count.copy_(count)
+            self.pending.copy_(pending)
+        total, count = self._with(pending)
         return total / count
+
+    def sums(self) -> tuple[Tensor, ...]:
+        """Activations and examples of the step."""
+        return (self.pending,)
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Remember the step, or nothing of it where a code was not finite."""
+        fine = torch.isfinite(self.pending).all()
+        total, count = self._with(self.pending)
+        self.total.copy_(torch.where(fine, total, self.total))
+        self.count.copy_(torch.where(fine, count, self.count))
+        self.pending.zero_()
+
+    def _with(self, pending: Tensor) -> tuple[Tensor, Tensor]:
+        keep = torch.exp(-pending[-1] / self.memory)
+        return keep * self.total + pending[:-1], keep * self.count + pending[-1]
 
 
 @final
@@ -104,6 +139,14 @@ class KlSparsity(Penalty):
         r = self.mean(code).clamp(TINY, 1.0 - TINY)
         slope = (1.0 - self.rho) / (1.0 - r) - self.rho / r
         return bernoulli_kl(self.rho, r).sum() + ((code - r) * slope).sum(1)
+
+    def sums(self) -> tuple[Tensor, ...]:
+        """Those of the mean activation."""
+        return self.mean.sums()
+
+    def commit(self) -> None:
+        """The mean activation takes in the step."""
+        self.mean.commit()
 
 
 @final

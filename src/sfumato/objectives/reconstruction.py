@@ -44,8 +44,7 @@ class ReconstructionLoss(Objective, Judge):
         code = trace.extra["code"]
         terms = {"reconstruction": -trace.log_likelihood()}
         weights = {"reconstruction": 1.0}
-        for penalty in self.penalties:
-            assert isinstance(penalty, Penalty)
+        for penalty in self._penalties():
             terms[penalty.name] = penalty(model, x, code, noise=noise)
             weights[penalty.name] = penalty.weight
         terms |= {
@@ -54,6 +53,18 @@ class ReconstructionLoss(Objective, Judge):
             "activation": code.mean(1).detach(),
         }
         return Loss(terms, weights)
+
+    def sums(self, model: nn.Module) -> tuple[Tensor, ...]:
+        """What the penalties keep of the step, which every process needs of all."""
+        return tuple(tensor for penalty in self._penalties() for tensor in penalty.sums())
+
+    def after_step(self, model: nn.Module, seen: int) -> None:
+        """The step is complete: the penalties take it in."""
+        for penalty in self._penalties():
+            penalty.commit()
+
+    def _penalties(self) -> list[Penalty]:
+        return [penalty for penalty in self.penalties if isinstance(penalty, Penalty)]
 
     def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
         """The loss of unseen images, with always the same corruption of each, and its terms."""
