@@ -6,7 +6,9 @@
 (their eq. 8.) The constrained problem behind beta-VAE is max E log p(x given z) subject to KL <= C (Higgins
 et al. 2017, eq. 2): there beta is its multiplier, here a strong penalty holds the constraint and C is the
 dial. Raised slowly, the code takes up one factor after another, those first that save most. The mean is
-over the images at hand: per image the term is sign(mean KL - C) (KL - C), whose mean is the distance.
+over the images at hand: per image the term is sign(mean KL - C) (KL - C), whose mean is the distance. Where a
+batch is split to fit into memory they are those of the micro-batch: its mean is noisier, and the loss depends
+on the split.
 `reconstruction` and `kl` are reported as they are, `capacity` is C.
 """
 
