@@ -29,7 +29,7 @@ from ..training.stage import Recipe
 from .diffusion import class_count, of_table, one_stage, table
 from .sizes import backbone
 
-NOISIEST = -5.0  # log-SNR at the noisy end to begin with: the prior costs 0.001 bits/dim
+NOISIEST = -5.0  # log-SNR at the noisy end to begin with: the prior costs 0.005 bits/dim where x is +-1
 FINEST = 6.0  # standard deviations in a grey level at the clean end: reading it off costs 0.01 bits/dim
 SAMPLING = 100  # steps; the learned variance needs no more (Nichol & Dhariwal 2021, sec. 4)
 

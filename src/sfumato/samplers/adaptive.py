@@ -11,7 +11,7 @@ tolerance, accepts a step where it is at most 1 and sets the next one (Hairer, N
 
 With a step and an error of its own a row does not depend on the others in its batch. Library solvers
 take one step for everything they are given (a sample's value would depend on its neighbours) and hold
-the state in host memory; here the state stays on its device and one flag a step is read back.
+the state in host memory; here the state stays on its device and two flags a step are read back.
 """
 
 from __future__ import annotations
