@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,18 @@ import torch
 import sfumato
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
-from sfumato.app.curve import Bench, curve
+from sfumato.app.curve import Bench, Counting, curve
 from sfumato.app.guiding import early
 from sfumato.app.names import GRIDS, SOLVERS, plan_line
 from sfumato.app.pictures import as_model
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import DataError, RefusedError, UsageError
+from sfumato.core.lazy import build
+from sfumato.data.facts import Facts
+from sfumato.models.generator import CPU_ROWS
+from sfumato.models.given import Given, seeds_of
 from sfumato.models.guides import ByClassifier
+from sfumato.recipes import RECIPES
 from sfumato.samplers.ddim import Ddim
 from sfumato.samplers.optimised import Optimised
 
@@ -230,6 +236,18 @@ def test_a_model_without_steps_refuses_every_guide(tmp_path, plain):
 
 
 # --------------------------------------------------------------------------------- grids and the curve
+
+
+@pytest.mark.parametrize(("guidance", "calls"), [(1.0, 3), (0.0, 3), (2.0, 6)])
+def test_both_calls_of_a_guided_step_are_counted(guidance, calls):
+    """Three steps of DDIM call once each; guided, the condition is dropped in a second call beside it."""
+    torch.manual_seed(0)
+    model = build(RECIPES["diffusion"](Facts(1, (8, 8), classes=("a", "b")), width=8, conditional=True)).model
+    plan = replace(model.plan, solver=Ddim(), steps=3, scale=guidance)
+    label = torch.arange(CPU_ROWS) % 2
+    with Counting(model.density.get_submodule("denoiser")) as seen:
+        model.sample(CPU_ROWS, plan, given=Given(label=label), seeds=seeds_of(0, CPU_ROWS))
+    assert seen.per_row(CPU_ROWS) == calls
 
 
 @pytest.mark.parametrize("grid", GRIDS)

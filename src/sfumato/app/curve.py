@@ -173,20 +173,22 @@ class Bench:
         with Counting(generator.density.get_submodule("denoiser")) as calls:
             rows = min(CPU_ROWS, self.count)
             generate(0, rows)  # also the first call, which is slower
+        if generator.density.device.type == "cpu":
+            rows = CPU_ROWS  # fewer are filled up
         start = time.perf_counter()
         samples = [generate(i, min(size, self.count - i)) for i in range(0, self.count, size)]
         seconds = (time.perf_counter() - start) / self.count
         scene = Scene(
             torch.cat(samples), self.train, self.held_out, self.about(plan), self.shelf, size, 50_000
         )
-        return Point(solver, grid, steps, calls.per_row(), seconds, scene.distance(self.features))
+        return Point(solver, grid, steps, calls.per_row(rows), seconds, scene.distance(self.features))
 
 
 class Counting:
-    """Counts the network calls per row of a denoiser while it is entered."""
+    """Counts the rows that a denoiser is called with while it is entered."""
 
     def __init__(self, denoiser: nn.Module) -> None:
-        self.denoiser, self.rows, self.block = denoiser, 0, 0
+        self.denoiser, self.rows = denoiser, 0
 
     def __enter__(self) -> Counting:
         self.handle = self.denoiser.register_forward_hook(self._see)
@@ -197,8 +199,7 @@ class Counting:
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         self.rows += len(inputs[0])
-        self.block = min(self.block or len(inputs[0]), len(inputs[0]))
 
-    def per_row(self) -> float:
-        """Calls for one image (a doubled batch counts twice)."""
-        return self.rows / self.block
+    def per_row(self, rows: int) -> float:
+        """Calls for one of `rows` images (a batch doubled by guidance counts twice)."""
+        return self.rows / rows
