@@ -14,12 +14,13 @@ from sfumato.data.facts import Facts
 from sfumato.models.given import Given, seeds_of
 from sfumato.recipes import RECIPES
 
-SMALL = {"codes": 16, "dim": 4, "width": 16, "prior_width": 32, "prior_depth": 1}
+BOOK = {"codes": 16, "dim": 4}
+SMALL = {"width": 16, "prior_width": 32, "prior_depth": 1}
 VARIANTS = [
-    ("vq-vae", {}),
-    ("vq-vae", {"scalar": True, "pixelcnn": True}),
-    ("vq-vae-2", {"conditional": True}),
-    ("vq-vae-2", {"gamma": 0.0, "pixelcnn": True}),
+    ("vq-vae", BOOK),
+    ("vq-vae", {"scalar": True, "codes": 64, "pixelcnn": True}),
+    ("vq-vae-2", BOOK | {"conditional": True}),
+    ("vq-vae-2", BOOK | {"gamma": 0.0, "pixelcnn": True}),
 ]
 CASES = [
     (data, name, dials)
@@ -57,8 +58,8 @@ def test_a_recipe_trains_and_samples(data, name, dials):
 
 def test_codes_are_few_enough_for_a_prior_and_coarsest_first():
     for data in ("digits", "mnist", "colour", "odd", "sequence", "volume"):
-        one = build(RECIPES["vq-vae"](FACTS[data], **SMALL)).model.codec
-        two = build(RECIPES["vq-vae-2"](FACTS[data], **SMALL)).model.codec
+        one = build(RECIPES["vq-vae"](FACTS[data], **SMALL, **BOOK)).model.codec
+        two = build(RECIPES["vq-vae-2"](FACTS[data], **SMALL, **BOOK)).model.codec
         assert one.lengths[0] <= 64 and two.lengths[0] < two.lengths[1] <= 256
 
 
@@ -79,3 +80,25 @@ def test_what_cannot_be_is_refused_with_the_way_out():
         RECIPES["vq-vae-2"](FACTS["deep"], conditional=True)
     with pytest.raises(ValueError, match="CausalTransformer"):
         build(RECIPES["vq-vae"](FACTS["volume"], pixelcnn=True))
+
+
+@pytest.mark.parametrize("name", ["vq-vae", "vq-vae-2"])
+def test_scalar_codes_refuse_what_they_have_no_use_for(name):
+    make, facts = RECIPES[name], FACTS["mnist"]
+    for dial, value in {"dim": 32, "beta": 0.25, "gamma": 0.0, "patience": 0}.items():
+        with pytest.raises(UsageError, match=rf"{dial} changes nothing here: .*no codebook.*{name}"):
+            make(facts, scalar=True, **{dial: value})
+        assert build(make(facts, **{dial: value})).model.codec
+    with pytest.raises(UsageError, match=r"into 100 codes[\s\S]*64, 125, 256"):
+        make(facts, scalar=True, codes=100)
+    sizes = [
+        build(make(facts, scalar=True, codes=codes)).model.codec.quantizers[0].size for codes in (64, 1000)
+    ]
+    assert sizes == [64, 1000]
+
+
+def test_dials_not_said_are_the_usual_ones():
+    said = {"dim": 32, "beta": 0.25, "gamma": 0.99, "patience": 100}
+    assert dump(RECIPES["vq-vae"](FACTS["mnist"], **said), NAMES) == dump(
+        RECIPES["vq-vae"](FACTS["mnist"]), NAMES
+    )

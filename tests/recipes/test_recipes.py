@@ -44,6 +44,7 @@ VARIANTS = [
     ("vae", {"conditional": True}),
     ("beta-vae", {}),
     ("beta-vae", {"capacity": 5.0}),
+    ("sparse-ae", {"shallow": False, "latent": 4}),
     ("hvae", {"levels": 6, "latent": 2}),
     ("ddpm", {"steps": 10}),
     ("ddpm", {"steps": 10, "conditional": True}),
@@ -113,7 +114,8 @@ def steps(recipe, facts, count=2, rate=1e-3):
 def test_a_recipe_trains_and_samples(data, name, dials):
     torch.manual_seed(0)
     facts = FACTS[data]
-    tree = RECIPES[name](facts, **dials | ({"width": 16} if facts.space else {}))
+    shallow = dials.get("shallow", name in ("sparse-ae", "contractive-ae"))
+    tree = RECIPES[name](facts, **dials | ({"width": 16} if facts.space and not shallow else {}))
     stored = json.loads(json.dumps(dump(tree, NAMES)))
     again = load(stored, CATALOG)
     assert dump(again, NAMES) == stored
@@ -210,6 +212,33 @@ def test_a_k_above_the_code_length_is_refused_by_name():
         RECIPES["k-sparse-ae"](FACTS["digits"], k=9, latent=8)
     with pytest.raises(UsageError, match="without any corruption"):
         RECIPES["denoising-ae"](FACTS["digits"], masked=0.0)
+
+
+@pytest.mark.parametrize("name", ["ae", "denoising-ae", "sparse-ae", "k-sparse-ae", "contractive-ae"])
+def test_a_shallow_autoencoder_refuses_a_width(name):
+    with pytest.raises(UsageError, match=rf"width changes nothing here: [\s\S]*recipe {name}"):
+        RECIPES[name](FACTS["digits"], shallow=True, width=32)
+    narrow, wide = (
+        build(RECIPES[name](FACTS["digits"], shallow=False, width=width)).model.codec for width in (8, 16)
+    )
+    assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in wide.parameters())
+
+
+def test_a_beta_and_a_capacity_exclude_each_other():
+    make, facts = RECIPES["beta-vae"], FACTS["digits"]
+    for dials, name in (
+        ({"capacity": 5.0, "beta": 4.0}, "beta"),
+        ({"gamma": 100.0}, "gamma"),
+        ({"rise": 0}, "rise"),
+    ):
+        with pytest.raises(UsageError, match=f"{name} changes nothing here"):
+            make(facts, **dials)
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="0 or more"):
+            make(facts, capacity=wrong)
+    held = build(make(facts, capacity=5.0, gamma=7.0, rise=0)).stages[0].objective
+    assert (held.capacity, held.gamma, held.rise) == (5.0, 7.0, 0)
+    assert build(make(facts)).stages[0].objective.beta == 4.0
 
 
 @pytest.mark.parametrize("name", RECIPES)

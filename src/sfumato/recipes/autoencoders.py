@@ -28,6 +28,7 @@ from ..objectives.penalties import BatchMean, Contraction, KlSparsity
 from ..objectives.reconstruction import ReconstructionLoss
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
+from .dials import check_unused
 from .sizes import encoder_and_decoder, latent_size
 
 EPOCHS = 60.0  # most passes over the data, as for a VAE
@@ -51,12 +52,12 @@ def ae(
 
     latent       numbers of the code; 0: about the square root of the data's, 8 to 128
     width        channels of the first level; 0: 32 (points: 128)
-    shallow      one linear layer on either side
+    shallow      one linear layer on either side, without channels: width is refused
     components   largest number of components of the prior on codes
     batch        images in a training step
     """
     return _recipe(
-        _autoencoder(facts, latent or latent_size(facts), width, shallow, lazy(LinearUnits)()),
+        _autoencoder("ae", facts, latent or latent_size(facts), width, shallow, lazy(LinearUnits)()),
         latent or latent_size(facts),
         lazy(ReconstructionLoss)(),
         components,
@@ -85,7 +86,7 @@ def denoising_ae(
     salt_and_pepper   probability with which a value becomes the lowest or the highest
     latent            numbers of the code; 0: about the square root of the data's, 8 to 128
     width             channels of the first level; 0: 32 (points: 128)
-    shallow           one linear layer on either side
+    shallow           one linear layer on either side, without channels: width is refused
     components        largest number of components of the prior on codes
     batch             images in a training step
     """
@@ -103,7 +104,7 @@ def denoising_ae(
         )
     latent = latent or latent_size(facts)
     return _recipe(
-        _autoencoder(facts, latent, width, shallow, lazy(LinearUnits)()),
+        _autoencoder("denoising-ae", facts, latent, width, shallow, lazy(LinearUnits)()),
         latent,
         lazy(ReconstructionLoss)(kinds[0] if len(kinds) == 1 else lazy(InTurn)(tuple(kinds))),
         components,
@@ -130,7 +131,7 @@ def sparse_ae(
     weight       beta, the weight of sum_j KL(rho || mean activation of unit j)
     rho          the mean activation that is wanted
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
-    width        channels of the first level of a deep one; 0: 32 (points: 128)
+    width        channels of the first level of a deep one (a shallow one refuses it); 0: 32 (points: 128)
     shallow      one layer on either side, whose weights are the units' filters; false: convolutional networks
     components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step; the mean activation is measured over each micro-batch, so a batch
@@ -139,7 +140,7 @@ def sparse_ae(
     latent = latent or _many(facts)
     penalty = lazy(KlSparsity)(weight, rho, lazy(BatchMean)())
     return _recipe(
-        _autoencoder(facts, latent, width, shallow, lazy(SigmoidUnits)()),
+        _autoencoder("sparse-ae", facts, latent, width, shallow, lazy(SigmoidUnits)()),
         latent,
         lazy(ReconstructionLoss)(penalties=(penalty,)),
         components,
@@ -162,7 +163,7 @@ def k_sparse_ae(
     k            units that are not zero, in training and afterwards; 0: an eighth of the code
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
     width        channels of the first level; 0: 32 (points: 128)
-    shallow      one linear layer on either side, whose weights are the units' filters
+    shallow      one linear layer on either side, whose weights are the units' filters; width is refused
     components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step
     """
@@ -175,7 +176,7 @@ def k_sparse_ae(
             remedy=f"Choose k from 1 to {latent}, or a longer code: --set latent={2 * abs(k)}.",
         )
     return _recipe(
-        _autoencoder(facts, latent, width, shallow, lazy(TopUnits)(k)),
+        _autoencoder("k-sparse-ae", facts, latent, width, shallow, lazy(TopUnits)(k)),
         latent,
         lazy(ReconstructionLoss)(),
         components,
@@ -201,17 +202,18 @@ def contractive_ae(
 
     weight       lambda, the weight of the squared norm of the Jacobian
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256 (deep: as those)
-    width        channels of the first level of a deep one; 0: 32 (points: 128)
+    width        channels of the first level of a deep one (a shallow one refuses it); 0: 32 (points: 128)
     shallow      one layer with tied weights; false: convolutional networks
     components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step
     """
+    _check_width("contractive-ae", width, shallow)
     latent = latent or (_many(facts) if shallow else latent_size(facts))
     units, likelihood = lazy(SigmoidUnits)(), lazy(FixedGaussianLikelihood)()
     model = (
         lazy(tied)(facts.channels, facts.space, latent, units, likelihood)
         if shallow
-        else _autoencoder(facts, latent, width, False, units)
+        else _autoencoder("contractive-ae", facts, latent, width, False, units)
     )
     norm = lazy(OneLayerJacobian)() if shallow else lazy(ExactJacobian)()
     penalty = lazy(Contraction)(weight, norm)
@@ -223,8 +225,17 @@ def _many(facts: Facts) -> int:
     return min(MOST_UNITS, MANY * latent_size(facts), MANY * math.prod(facts.shape))
 
 
-def _autoencoder(facts: Facts, latent: int, width: int, shallow: bool, units: Units) -> Autoencoder:
+def _check_width(recipe: str, width: int, shallow: bool) -> None:
+    """UsageError for a width of networks that are not there."""
+    why = "a shallow autoencoder has no channels; shallow=false has"
+    check_unused(recipe, why, width=width if shallow and width else None)
+
+
+def _autoencoder(
+    recipe: str, facts: Facts, latent: int, width: int, shallow: bool, units: Units
+) -> Autoencoder:
     """The postponed autoencoder under the squared error."""
+    _check_width(recipe, width, shallow)
     if shallow:
         shape = (facts.channels, facts.space)
         encoder, decoder = lazy(LinearEncoder)(*shape, latent), lazy(LinearDecoder)(latent, *shape)

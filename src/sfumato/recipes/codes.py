@@ -31,6 +31,7 @@ from ..objectives.likelihood import CodeLikelihood
 from ..objectives.quantized import Quantized
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
+from .dials import check_unused
 from .diffusion import class_count, labels
 from .sizes import SMALL, spread
 
@@ -40,17 +41,18 @@ VECTORS_PER_CODE = 200  # of the data, from which a code is worth having
 POSITIONS = (64, 256)  # most codes of an image on the coarsest level, and on the one below
 VALUES = 2**26  # pixels held at once to start the codebooks from
 LEVELS = {64: (4, 4, 4), 125: (5, 5, 5), 256: (8, 8, 4), 512: (8, 8, 8), 1000: (8, 5, 5, 5)}
+DIM, BETA, GAMMA, PATIENCE = 32, 0.25, 0.99, 100  # of a codebook of which nothing else is said
 
 
 def vq_vae(
     facts: Facts,
     *,
     codes: int = 0,
-    dim: int = 32,
+    dim: int | None = None,
     width: int = 0,
-    beta: float = 0.25,
-    gamma: float = 0.99,
-    patience: int = 100,
+    beta: float | None = None,
+    gamma: float | None = None,
+    patience: int | None = None,
     scalar: bool = False,
     pixelcnn: bool = False,
     prior_width: int = 128,
@@ -65,12 +67,13 @@ def vq_vae(
     transformer. Reconstruction is sharper than a VAE's at equal size; samples are as coherent as the prior.
 
     codes        size of the codebook; 0: by the amount of data, up to 512
-    dim          dimensions of a code's vector
+    dim          dimensions of a code's vector; not said: 32
     width        channels of the autoencoder; 0: 64 (small images: 128)
-    beta         weight of the commitment
-    gamma        decay of the averages the codebook follows; 0: train it by its gradient
-    patience     a code idle for patience * codes vectors is restarted; 0: never
-    scalar       finite scalar quantisation in place of a codebook (Mentzer et al. 2023)
+    beta         weight of the commitment; not said: 0.25
+    gamma        decay of the averages the codebook follows; 0: train it by its gradient; not said: 0.99
+    patience     a code idle for patience * codes vectors is restarted; 0: never; not said: 100
+    scalar       finite scalar quantisation in place of a codebook (Mentzer et al. 2023): codes is 64, 125,
+                 256, 512 or 1000 (0: the nearest), and dim, beta, gamma and patience are refused
     pixelcnn     a gated PixelCNN with attention as prior in place of the transformer
     prior_width  channels of the prior
     prior_depth  layers of the prior (a PixelCNN has twice as many)
@@ -78,18 +81,18 @@ def vq_vae(
     conditional  give the class to the prior
     batch        images in a training step
     """
-    return _recipe(**locals(), levels=1)
+    return _recipe("vq-vae", **locals(), levels=1)
 
 
 def vq_vae_2(
     facts: Facts,
     *,
     codes: int = 0,
-    dim: int = 32,
+    dim: int | None = None,
     width: int = 0,
-    beta: float = 0.25,
-    gamma: float = 0.99,
-    patience: int = 100,
+    beta: float | None = None,
+    gamma: float | None = None,
+    patience: int | None = None,
     scalar: bool = False,
     pixelcnn: bool = False,
     prior_width: int = 128,
@@ -104,12 +107,13 @@ def vq_vae_2(
     the upper level drew.
 
     codes        size of each codebook; 0: by the amount of data, up to 512
-    dim          dimensions of a code's vector
+    dim          dimensions of a code's vector; not said: 32
     width        channels of the autoencoder; 0: 64 (small images: 128)
-    beta         weight of the commitment
-    gamma        decay of the averages the codebooks follow; 0: train them by their gradient
-    patience     a code idle for patience * codes vectors is restarted; 0: never
-    scalar       finite scalar quantisation in place of codebooks (Mentzer et al. 2023)
+    beta         weight of the commitment; not said: 0.25
+    gamma        decay of the averages the codebooks follow; 0: train them by their gradient; not said: 0.99
+    patience     a code idle for patience * codes vectors is restarted; 0: never; not said: 100
+    scalar       finite scalar quantisation in place of codebooks (Mentzer et al. 2023): codes is 64, 125,
+                 256, 512 or 1000 (0: the nearest), and dim, beta, gamma and patience are refused
     pixelcnn     gated PixelCNNs with attention as priors in place of transformers
     prior_width  channels of each prior
     prior_depth  layers of each prior (a PixelCNN has twice as many)
@@ -117,19 +121,20 @@ def vq_vae_2(
     conditional  give the class to both priors
     batch        images in a training step
     """
-    return _recipe(**locals(), levels=2)
+    return _recipe("vq-vae-2", **locals(), levels=2)
 
 
 def _recipe(
+    name: str,
     facts: Facts,
     *,
     levels: int,
     codes: int,
-    dim: int,
+    dim: int | None,
     width: int,
-    beta: float,
-    gamma: float,
-    patience: int,
+    beta: float | None,
+    gamma: float | None,
+    patience: int | None,
     scalar: bool,
     pixelcnn: bool,
     prior_width: int,
@@ -145,12 +150,19 @@ def _recipe(
             remedy="Use vae or diffusion for points.",
         )
     classes, grids = class_count(facts, conditional), _grids(facts, _halvings(facts, levels))
-    codes = codes or _codes(facts, grids)
     if scalar:
-        codes = min(LEVELS, key=lambda size: abs(math.log(size / codes)))
+        why = "scalar quantisation has no codebook"
+        check_unused(name, why, dim=dim, beta=beta, gamma=gamma, patience=patience)
+        codes = _scalar_codes(name, facts, codes, grids)
+    codes = codes or _codes(facts, grids)
     _check(facts, codes, grids)
+    learned = (
+        DIM if dim is None else dim,
+        GAMMA if gamma is None else gamma,
+        PATIENCE if patience is None else patience,
+    )
     quantizers = [
-        lazy(ScalarQuantizer)(LEVELS[codes]) if scalar else lazy(VectorQuantizer)(codes, dim, gamma, patience)
+        lazy(ScalarQuantizer)(LEVELS[codes]) if scalar else lazy(VectorQuantizer)(codes, *learned)
         for _ in grids
     ]
     codec = _codec(facts, quantizers, width or (128 if max(facts.space) <= SMALL else 64))
@@ -166,7 +178,9 @@ def _recipe(
         )
         for k, grid in enumerate(grids)
     ]
-    objective = lazy(Quantized)(beta, round(spread(facts) ** 2, 6), max(1, facts.count))
+    objective = lazy(Quantized)(
+        BETA if beta is None else beta, round(spread(facts) ** 2, 6), max(1, facts.count)
+    )
     start = () if scalar else (_start(facts, codes, grids),)
     return lazy(Recipe)(
         model=_generators(codec, nets, labels(classes)),
@@ -262,6 +276,19 @@ def _codes(facts: Facts, grids: list[tuple[int, ...]]) -> int:
     """A power of two, 16 to 512: a code for every 200 vectors of the coarsest level."""
     vectors = (facts.count or 10_000) * math.prod(grids[0])
     return min(MOST_CODES, max(16, 2 ** int(math.log2(max(1, vectors // VECTORS_PER_CODE)))))
+
+
+def _scalar_codes(name: str, facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> int:
+    """The number of scalar codes, for 0 the nearest to what the data ask for; UsageError for what is none."""
+    if not codes:
+        return min(LEVELS, key=lambda size: abs(math.log(size / _codes(facts, grids))))
+    if codes not in LEVELS:
+        raise UsageError(
+            f"scalar quantisation into {codes} codes",
+            where=f"recipe {name}",
+            remedy=f"Choose codes from {', '.join(map(str, LEVELS))}, or 0 for the nearest to the usual.",
+        )
+    return codes
 
 
 def _check(facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> None:
