@@ -382,6 +382,24 @@ def test_the_tangent_is_that_of_the_network_without_dropout():
     assert torch.allclose(masked, whole, rtol=1e-4, atol=1e-8) and float(whole.mean()) > 1e-2
 
 
+class LogTan(torch.nn.Module):
+    """F = log(d tan phi), up to a factor: as steep at both ends as a network's own input."""
+
+    def forward(self, x, c_noise, cond=NOTHING):
+        return 4.0 * c_noise.reshape(-1, 1) + 0.0 * x
+
+
+def test_the_slope_of_the_network_is_right_up_to_both_ends_of_the_angle():
+    """d log tan phi / dphi = 1 / (sin phi cos phi), to a part 1 / 192 from the least angle to the largest."""
+    phi = torch.linspace(0.01, math.pi / 2 - 0.01, 200, dtype=F64)
+    frame = Frame(Scene(None, geometric(), None, NOTHING, None, 1.0), STD)
+    y = torch.ones(200, 1, dtype=F64)
+    now, change = frame.slope(Scaled(LogTan(), ROW), y, phi, torch.zeros_like(y))
+    exact = 1.0 / (torch.sin(phi) * torch.cos(phi))
+    assert float((change[:, 0] / exact - 1.0).abs().max()) < 1.1 / 192
+    assert float((now[:, 0] - torch.log(STD * torch.tan(phi))).abs().max()) < 0.01
+
+
 def test_the_difference_in_angle_stays_between_clean_data_and_pure_noise():
     """The loss is finite at every quantile of the widest distribution of levels."""
     objective = Continuous(LogNormalSigma(-1.1, 4.0), 0.0, EXACT)
