@@ -32,7 +32,7 @@ from ..samplers.grids import LogSnr, Trailing
 from ..samplers.unipc import UniPC
 from ..training.rates import Constant, Cosine, Rate
 from ..training.stage import Recipe, Stage
-from .sizes import backbone, dropout_of, spread
+from .sizes import SMALL, backbone, dropout_of, spread
 
 HIGHEST = 80.0  # sigma at which nothing of the data is left, for data in [-1, 1]
 LOWEST = 0.002
@@ -120,7 +120,8 @@ def diffusion(
     batch        images in a training step
     """
     classes = class_count(facts, conditional)
-    net = backbone(facts, width=width, dropout=dropout_of(facts, dropout), classes=classes)
+    blocks = 1 if max(facts.space, default=0) <= SMALL else 2
+    net = backbone(facts, width=width, dropout=dropout_of(facts, dropout), classes=classes, blocks=blocks)
     return one_stage(
         modern_density(facts, net), modern_objective(facts), classes, lazy(Cosine)(peak=2e-3), batch
     )

@@ -29,7 +29,7 @@ from ..nets.plain import ConvDecoder, ConvEncoder, MlpDecoder, MlpEncoder, MlpNe
 from ..nets.unet import UNet
 
 PATCH_FROM = 28  # positions a side from which patches pay
-SMALL = 12  # positions a side up to which a VAE is twice as wide and a U-Net has one block a level
+SMALL = 12  # positions a side up to which a VAE is twice as wide, and `diffusion` has one block a level
 TINY = 192  # width of a transformer for two CPU cores
 TOKENS = 64  # most tokens of such a transformer; wider ones have four times as many
 FEW, DROPOUT = 5_000, 0.1  # fewer images are soon learned by heart
@@ -46,10 +46,12 @@ def backbone(
     concat: bool = False,
     copies: int = 1,
     answers: int = 1,
+    blocks: int = 2,
 ) -> nn.Module:
     """The postponed network of a denoiser; width 0 chooses one.
 
-    copies, answers: numbers it is shown and gives for every number of x (fine detail, a variance).
+    copies, answers: numbers it is shown and gives for every number of x (fine detail, a variance);
+    blocks: residual blocks of each level of a U-Net.
     """
     extra = facts.channels if concat else 0
     seen, out = copies * facts.channels, None if copies == answers == 1 else answers * facts.channels
@@ -68,7 +70,7 @@ def backbone(
         len(facts.space),
         width=width or (48 if patch == 1 else 64),
         multipliers=(1, 2, 2, 2)[:levels],
-        blocks=1 if max(facts.space) <= SMALL else 2,
+        blocks=blocks,
         concat_channels=extra,
         vector_dim=vector_dim,
         classes=classes,
