@@ -5,6 +5,18 @@ from itertools import pairwise
 
 import pytest
 import torch
+from distilled_worlds import (
+    BATCH,
+    EXACT,
+    SCHEDULES,
+    TIMES,
+    Flow,
+    Hears,
+    error,
+    generator,
+    name,
+    scene,
+)
 from exact_worlds import F64, MEAN, PATHS, STD, gaussian, gaussian_flow, line, mixture, spread, starts
 
 from sfumato.core.condition import NOTHING
@@ -12,16 +24,12 @@ from sfumato.core.noise import Noise
 from sfumato.diffusion.clocks import CosineTime, geometric
 from sfumato.diffusion.denoiser import Denoiser, Posterior
 from sfumato.diffusion.level import CLEAN, Level
-from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, Scaled, VScaling
+from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, VScaling
 from sfumato.diffusion.schedule import Until
-from sfumato.diffusion.times import LogNormalSigma, UniformTime
+from sfumato.diffusion.times import UniformTime
 from sfumato.diffusion.weighting import Snr, Unweighted
-from sfumato.models.codec import Pixels
 from sfumato.models.diffusion import Diffusion
-from sfumato.models.generator import Generator
 from sfumato.objectives.consistency import Doubling, Easing, Mixed, SelfConsistency, Stepped
-from sfumato.objectives.continuous import Continuous, Frame
-from sfumato.objectives.distiller import Scene, Teaching
 from sfumato.objectives.progressive import Matching, Progressive, at, one_for_two
 from sfumato.objectives.shortcut import Shortcut
 from sfumato.samplers.ancestral import Ancestral
@@ -33,63 +41,6 @@ from sfumato.samplers.leap import Leap
 from sfumato.samplers.multistep import DpmPlusPlus2M
 from sfumato.samplers.solver import integrate
 from sfumato.samplers.unipc import UniPC
-
-ROW = EdmScaling(STD)
-BATCH = 64
-
-
-class Flow(Denoiser):
-    """The exact consistency function of the Gaussian world: the clean end of the trajectory through x_t."""
-
-    def forward(self, x_t, level, cond=NOTHING):
-        a, s = (v.reshape(-1, 1) if isinstance(v, torch.Tensor) else v for v in (level.alpha, level.sigma))
-        return Posterior(MEAN + STD / ((a * STD) ** 2 + s**2) ** 0.5 * (x_t - a * MEAN))
-
-
-class Reads(torch.nn.Module):
-    """A network that answers, read through a row, exactly as a denoiser does."""
-
-    def __init__(self, denoiser, row, path):
-        super().__init__()
-        self.denoiser, self.row, self.path = denoiser, row, path
-        self.scale = torch.nn.Parameter(torch.ones((), dtype=F64))
-
-    def forward(self, x, c_noise, cond=NOTHING):
-        level = self.path.level(-8.0 * c_noise)
-        x_t = x / self.row(level).input.reshape(-1, 1)
-        mean = self.denoiser(x_t, level, cond).mean
-        return self.scale * self.row.target(mean, x_t, level)
-
-
-def generator(denoiser, schedule, row=ROW):
-    student = Scaled(Reads(denoiser, row, schedule.path), row)
-    return Generator(Pixels(), Diffusion(student, schedule, (1,)))
-
-
-def scene(objective, denoiser, schedule, progress=1.0, teacher=None):
-    """An opened objective and what its loss is computed from, on data of the Gaussian world."""
-    model = generator(denoiser, schedule)
-    objective.open(generator(teacher or denoiser, schedule), 1000)
-    g = torch.Generator().manual_seed(0)
-    x = MEAN + STD * torch.randn(BATCH, 1, dtype=F64, generator=g)
-    u = (torch.arange(BATCH, dtype=F64) + 0.5) / BATCH
-    return Scene(model.density, schedule, x, NOTHING, u, progress)
-
-
-def error(objective, denoiser, schedule, progress=1.0, teacher=None):
-    place = scene(objective, denoiser, schedule, progress, teacher)
-    with torch.no_grad():
-        return objective.error(place, Noise([1], rows=BATCH))
-
-
-EXACT = Teaching(clip=False)
-TIMES = LogNormalSigma(-1.1, 2.0)
-SCHEDULES = [geometric(), CosineTime()]
-
-
-def name(thing):
-    return type(thing).__name__
-
 
 # --------------------------------------------------------------------------- solvers, level by level
 
@@ -149,18 +100,6 @@ def test_distillation_of_an_exact_denoiser_is_exact_to_discretisation(schedule):
 def test_a_student_that_equals_its_unguided_teacher_has_nothing_to_match():
     for times in (TIMES, UniformTime()):
         assert float(error(Matching(times, Snr(), EXACT), mixture(), geometric()).max()) < 1e-18
-
-
-class Hears(Denoiser):
-    """Another denoiser, whose calls with a gradient are those that are trained: (log-SNR, end) of each."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner, self.trained, self.asked = inner, [], []
-
-    def forward(self, x_t, level, cond=NOTHING):
-        (self.trained if torch.is_grad_enabled() else self.asked).append((level, cond.vector))
-        return self.inner(x_t, level, cond)
 
 
 @pytest.mark.parametrize("times", [TIMES, UniformTime()], ids=name)
@@ -346,82 +285,6 @@ def test_a_constant_error_of_the_student_is_seen():
     """The loss can fail: an answer that is not constant along trajectories has a loss of its size."""
     objective = SelfConsistency(TIMES, Easing(STD, 8), Mixed(), teaching=EXACT)
     assert float(error(objective, mixture(), geometric(), progress=0.6).mean()) > 0.05
-
-
-# --------------------------------------------------------------------------- continuous time
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
-def test_the_exact_flow_has_no_continuous_time_tangent(schedule):
-    """With the teacher's direction: the teacher is the posterior mean, the student the exact flow."""
-    objective = Continuous(LogNormalSigma(-0.5, 1.0), 0.0, EXACT)
-    place = scene(objective, Flow(), schedule, teacher=gaussian())
-    with torch.no_grad():
-        flow = float(objective.error(place, Noise([1], rows=BATCH)).max())
-        mean = float(objective.error(scene_of(place, gaussian(), schedule), Noise([1], rows=BATCH)).mean())
-    assert flow < 1e-5 and mean > 1e-2
-
-
-class Drops(Reads):
-    """A network with dropout of its output."""
-
-    def forward(self, x, c_noise, cond=NOTHING):
-        return torch.nn.functional.dropout(super().forward(x, c_noise, cond), 0.3, self.training)
-
-
-def test_the_tangent_is_that_of_the_network_without_dropout():
-    """The loss is the size of the tangent: one in training mode, whatever the mask, and in evaluation."""
-    objective = Continuous(LogNormalSigma(-0.5, 1.0), 0.0, EXACT)
-    place = scene(objective, gaussian(), geometric())
-    student = Scaled(Drops(gaussian(), ROW, geometric().path), ROW)
-    place = place._replace(density=Diffusion(student, geometric(), (1,)))
-    with torch.no_grad():
-        masked = objective.error(place, Noise([1], rows=BATCH))
-        assert student.net.training
-        whole = objective.error(place._replace(density=place.density.eval()), Noise([1], rows=BATCH))
-    assert torch.allclose(masked, whole, rtol=1e-4, atol=1e-8) and float(whole.mean()) > 1e-2
-
-
-class LogTan(torch.nn.Module):
-    """F = log(d tan phi), up to a factor: as steep at both ends as a network's own input."""
-
-    def forward(self, x, c_noise, cond=NOTHING):
-        return 4.0 * c_noise.reshape(-1, 1) + 0.0 * x
-
-
-def test_the_slope_of_the_network_is_right_up_to_both_ends_of_the_angle():
-    """d log tan phi / dphi = 1 / (sin phi cos phi), to a part 1 / 192 from the least angle to the largest."""
-    phi = torch.linspace(0.01, math.pi / 2 - 0.01, 200, dtype=F64)
-    frame = Frame(Scene(None, geometric(), None, NOTHING, None, 1.0), STD)
-    y = torch.ones(200, 1, dtype=F64)
-    now, change = frame.slope(Scaled(LogTan(), ROW), y, phi, torch.zeros_like(y))
-    exact = 1.0 / (torch.sin(phi) * torch.cos(phi))
-    assert float((change[:, 0] / exact - 1.0).abs().max()) < 1.1 / 192
-    assert float((now[:, 0] - torch.log(STD * torch.tan(phi))).abs().max()) < 0.01
-
-
-def test_the_difference_in_angle_stays_between_clean_data_and_pure_noise():
-    """The loss is finite at every quantile of the widest distribution of levels."""
-    objective = Continuous(LogNormalSigma(-1.1, 4.0), 0.0, EXACT)
-    assert bool(torch.isfinite(error(objective, gaussian(), geometric())).all())
-
-
-def scene_of(place, denoiser, schedule):
-    return place._replace(density=generator(denoiser, schedule).density)
-
-
-@pytest.mark.parametrize("path", PATHS, ids=repr)
-def test_the_frame_of_the_angle_is_the_same_on_every_path(path):
-    schedule = CosineTime(path=path)
-    place = Scene(None, schedule, None, NOTHING, None, 1.0)
-    phi = torch.linspace(0.1, 1.4, 7, dtype=F64)
-    y = torch.linspace(-1, 1, 7, dtype=F64)[:, None]
-    frame = Frame(place, STD)
-    _, level = frame.place(y, phi)
-    assert torch.allclose(torch.atan(level.sigma / (level.alpha * STD)), phi, rtol=1e-10)
-    mean = frame.mean(gaussian(), y, phi)
-    other = Frame(Scene(None, geometric(), None, NOTHING, None, 1.0), STD).mean(gaussian(), y, phi)
-    assert torch.allclose(mean, other, rtol=0, atol=1e-10)
 
 
 # --------------------------------------------------------------------------- sampling
