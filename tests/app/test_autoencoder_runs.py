@@ -56,6 +56,10 @@ def test_no_bits_are_reported_of_a_code_without_a_distribution(coders, capsys):
     told = answer(capsys)
     assert not any("bits" in m["unit"] for m in told["metrics"])
     assert any("no distribution" in note for note in told["notes"])
+    assert command(["likelihood", str(coders / "ae"), "--against", "4", "--json"]) == 2
+    refused = answer(capsys)
+    assert refused["error"].startswith("this model has no distribution over codes")
+    assert refused["remedy"] == "Use a vae or a diffusion run."
 
 
 def test_samples_are_legal_codes_and_functions_of_their_seeds(coders):

@@ -66,6 +66,15 @@ def test_without_files_the_held_out_images_are_judged(trained, capsys):
     assert "IWAE-4 of the first stage" in told and "over 100" in told
 
 
+def test_held_out_images_keep_their_own_classes_whatever_class_is_asked_for(trained, tmp_path):
+    """--class is of the images given: the reference is the same for two classes, and the image is not."""
+    run = sfumato.open(trained / "model")
+    files, asked = [str(drawn(tmp_path / "noise", count=1))], {"bound": "vlb", "against": 12}
+    one, two = (likelihood(run, files, class_name=name, **asked) for name in ("1", "7"))
+    assert one.bits != two.bits
+    assert one.held_out == two.held_out == pytest.approx(likelihood(run, **asked).bits)
+
+
 def test_two_seeds_agree_within_the_chance_of_their_probes(trained):
     run = sfumato.open(trained / "model")
     one, two = (likelihood(run, against=10, seed=s, tolerance=1e-3) for s in (0, 1))
@@ -137,5 +146,7 @@ def test_points_have_an_exact_density(tmp_path, capsys):
     assert [i["bits"] for i in told[0]["images"]] == [i["bits"] for i in told[1]["images"]]
     assert command(["likelihood", out, "--draws", "3", "--json"]) == 2
     assert "exact" in answer(capsys)["error"]
+    assert command(["likelihood", out, "--uniform", "--json"]) == 2
+    assert "only grey levels are dequantised" in answer(capsys)["error"]
     assert command(["likelihood", out, "--bound", "vlb", "--json"]) == 2
     assert "floats" in answer(capsys)["error"]

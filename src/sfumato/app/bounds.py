@@ -29,7 +29,7 @@ from ..evaluation.scene import About
 from ..evaluation.variational import TERMS, vlb
 from ..models.diffusion import Diffusion
 from ..samplers.likelihood import FEW, Hutchinson
-from .latents import protocol_of
+from .latents import NO_CHANCE, protocol_of
 from .run import Run
 
 
@@ -90,6 +90,8 @@ def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
     sums, unit, size = Sums.zero(len(batch), batch.x.device), CODE, 1
     for _ in range(asked.draws or 1):
         trace = model.trace(batch.x, noise=noise)
+        if not trace.latents:
+            raise UsageError(NO_CHANCE, where=str(run.path), remedy="Use a vae or a diffusion run.")
         unit, size = unit_of(trace.likelihood, run.facts.levels), trace.data[0].numel()
         sums = sums.add(trace)
         if not sums.alike:
@@ -121,7 +123,7 @@ def score(run: Run, parts: Sequence[Dataset], asked: Asked, label: int | None = 
     check_bound(asked.bound)
     if asked.draws is not None and asked.draws < 1:
         raise UsageError(f"{asked.draws} draws", remedy="Ask for at least one.")
-    _check_used(asked)
+    _check_used(asked, run.facts.levels)
     found = []
     with torch.no_grad():
         for batch, hashes in _batches(run, parts, asked, label):
@@ -156,7 +158,7 @@ def check_bound(bound: str) -> None:
         raise UsageError(f"no likelihood '{bound}'", remedy=did_you_mean(bound, BOUNDS))
 
 
-def _check_used(asked: Asked) -> None:
+def _check_used(asked: Asked, levels: int | None) -> None:
     """UsageError for an option that would change nothing."""
     ode_only = {
         "--tolerance": asked.tolerance,
@@ -169,6 +171,11 @@ def _check_used(asked: Asked) -> None:
                 f"{name} changes nothing here: it is of the ODE alone",
                 remedy=f"Leave {name} out, or --bound ode.",
             )
+    if asked.uniform and levels is None:
+        raise UsageError(
+            "--uniform changes nothing here: the data are floats, and only grey levels are dequantised",
+            remedy="Leave --uniform out.",
+        )
 
 
 def _batches(

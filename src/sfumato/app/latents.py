@@ -35,6 +35,7 @@ LEVELS_MOST = 512  # images of the KL by level
 REBUILT = 1000  # images that are reconstructed
 FACTORED = 5000  # images with factors
 CODES_MOST = 32  # units that are compared with factors
+NO_CHANCE = "this model has no distribution over codes, and so no bound on the likelihood"
 SHOWN = 12  # units whose KL is told
 
 
@@ -84,7 +85,7 @@ def likelihood(
     count = min(len(held_out), max(FEWEST, MOST * DRAWS // max(draws, DRAWS)))
     protocol = protocol_of(about, "held-out", count)
     if not _random(run, model, held_out):
-        return [], ["This model has no distribution over codes, and so no bound on the likelihood."]
+        return [], [f"{NO_CHANCE.capitalize()}."]
     try:
         found = bounds(model, _images(run, held_out, count), run.facts.levels, draws=draws)
     except UsageError as error:

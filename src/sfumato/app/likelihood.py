@@ -100,7 +100,7 @@ def likelihood(
         parts, reference = [whole.take(range(min(against or len(whole), len(whole))))], None
     found = score(run, parts, asked, number)
     values = bits(found)
-    others = None if reference is None else bits(score(run, [reference], asked, number))
+    others = None if reference is None else bits(score(run, [reference], asked))  # of their own classes
     names = tuple(part.name_of(i) for part in parts for i in range(len(part)))
     if "label" in run.generator.slots and asked.bound != "elbo":
         notes.append("Bits are of the image given its class.")
