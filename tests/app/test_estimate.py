@@ -41,4 +41,4 @@ def test_nothing_is_kept(digits):
 
 def test_the_sentence_counts_passes(digits):
     found = estimate(digits, "vae")
-    assert f"{found.speed * 1800 / len(digits):,.1f} passes" in found.line()
+    assert f"{found.speed * 1800 / len(digits):,.0f} passes" in found.line()

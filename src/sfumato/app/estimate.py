@@ -44,10 +44,11 @@ class Estimate:
     def line(self) -> str:
         """All in a sentence."""
         passes = self.speed * 1800 / self.examples
+        told = f"{passes:,.0f}" if passes >= 10 else f"{passes:.1f}"
         return (
             f"Estimate for {self.recipe}: {self.parameters / 1e6:.2f} M parameters, about "
             f"{self.bytes / 2**20:,.0f} MB beside the libraries for a batch of {self.batch}, about "
-            f"{self.speed:,.0f} examples/s here: half an hour is {passes:,.1f} passes over the data."
+            f"{self.speed:,.0f} examples/s here: half an hour is {told} passes over the data."
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def command(
         str | None, typer.Option("--precision", help="fp32 or bf16; default: what pays on this device.")
     ] = None,
     test: Annotated[
-        str | None, typer.Option("--test", help="Held-out data; default: a tenth of DATA is held out.")
+        str | None,
+        typer.Option("--test", help="Held-out data; default: a tenth of DATA is held out (few: more)."),
     ] = None,
     size: Size = None,
     fit: FitWord = None,
