@@ -136,12 +136,12 @@ def check_used(generator: Generator, *, start: float | None = None, **asked: Any
 
 
 def plan_line(generator: Generator, plan: Plan) -> str:
-    """What sampling does, in words: 18 heun steps on Karras, guidance 2; of a VAE: draws of the prior."""
+    """What sampling does, in words: 18 heun steps on karras, guidance 2; of a VAE: draws of the prior."""
     if stepped(generator):
         solver = solver_name(plan.solver)
         if isinstance(plan.solver, Ddim) and plan.solver.eta:
             solver += f" (eta {plan.solver.eta:g})"
-        parts = [f"{plan.steps} {solver} steps on {type(plan.grid).__name__}"]
+        parts = [f"{plan.steps} {solver} steps on {grid_name(plan.grid)}"]
         if words := guide_words(plan, generator):
             parts.append(words)
     else:

@@ -19,7 +19,10 @@ def command(
         str, typer.Option("--solvers", help="Words parted by commas; default: ddim,dpm++2m,unipc,heun.")
     ] = "",
     grids: Annotated[
-        str, typer.Option("--grids", help="Words parted by commas; default: the recipe's and optimised.")
+        str,
+        typer.Option(
+            "--grids", help="As for `sample --grid`, parted by commas; default: the recipe's and optimised."
+        ),
     ] = "",
     steps: Annotated[
         str, typer.Option("--steps", help="Numbers parted by commas; default: 4,6,9,14,20,32.")
