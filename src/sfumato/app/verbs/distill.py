@@ -18,7 +18,7 @@ def command(
         Path, typer.Argument(metavar="RUN", help="A trained run of diffusion, ddpm or diffusevae.")
     ],
     method: Annotated[
-        str, typer.Option("--method", help="easy, consistency, continuous or progressive.")
+        str, typer.Option("--method", help="easy, consistency, continuous, shortcut or progressive.")
     ] = "easy",
     out: Annotated[
         Path | None, typer.Option("--out", help="The student's run folder; default: RUN-METHOD.")
