@@ -213,8 +213,9 @@ def test_drawings_are_closed_and_repeatable(theme):
 @given(word=TEXT | st.sampled_from(["$x_{", "_hidden", "数字", "a--b", "\\frac", "%s {0}"]))
 def test_any_text_can_stand_in_a_drawing(word):
     series = (Series(word, [1, 2], [1.0, 2.0]), Series(word, [1, 2], [2.0, 1.0]))
-    ElementTree.fromstring(draw(Curves(word, word, word, series)))
-    ElementTree.fromstring(draw_ranking([word, "b"], [replace(metric(), unit=word)] * 2, [0, 1]))
+    curves = draw(Curves(word, word, word, series))
+    ranking = draw_ranking([word, "b"], [replace(metric(), unit=word)] * 2, [0, 1])
+    assert all(ElementTree.fromstring(drawing).tag.endswith("svg") for drawing in (curves, ranking))
 
 
 def test_curves_of_a_history():
