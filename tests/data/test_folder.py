@@ -311,3 +311,12 @@ def test_sixteen_bit_data_are_seen_in_the_range_of_the_training(tmp_path):
     seen = open_like(tmp_path / "test", facts)
     assert seen.batch([0]).x.max() == pytest.approx(-1 + 2 * 900 / 4000)
     assert seen.facts.kind == "uint16" and len(seen) == 4
+
+
+def test_a_folder_of_samples_is_its_images_without_their_sheet(tmp_path):
+    fill(tmp_path / "drawn", 4)
+    save(tmp_path / "drawn" / "grid.png", picture(9, 34, 34))
+    assert "grid.png" in Folder(tmp_path / "drawn").names  # a picture of that name like any other
+    (tmp_path / "drawn" / "samples.json").write_text("{}")
+    assert Folder(tmp_path / "drawn").names == ["0.png", "1.png", "2.png", "3.png"]
+    assert open_data(str(tmp_path / "drawn")).facts.shape == (3, 8, 8)

@@ -30,6 +30,8 @@ def test_tint_names_the_channel_and_the_direction():
     assert watch.tint([0.1], [0.0], [0.5]) == []
     assert "darker" in watch.tint([-0.5], [0.0], [0.5])[0]
     assert "channel 4" in watch.tint([0, 0, 0, 0, 1], [0] * 5, [0.1] * 5)[0]
+    assert "v-prediction" in told[0]
+    assert "predict" not in watch.tint([-0.5], [0.0], [0.5], denoised=False)[0]
 
 
 def test_constant_and_equal_samples():
@@ -57,7 +59,8 @@ def test_held_out_curves():
 
 
 def test_a_poor_first_stage_is_told():
-    assert "12%" in watch.hand_over(0.12)[0] and watch.hand_over(0.9) == []
+    told = watch.hand_over(0.12, "vae")[0]
+    assert "12%" in told and "--set stages.vae.share" in told and watch.hand_over(0.9, "vae") == []
 
 
 class Collapsed(Denoise):

@@ -18,6 +18,7 @@ from ..data.dataset import Dataset
 from ..data.facts import Facts
 from ..models.autoregressive import Autoregressive
 from ..models.density import Plan
+from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..models.trace import LatentVariableModel
@@ -72,7 +73,7 @@ class SampleGrid(Probe):
         mean = averaged.flatten(2).mean((0, 2)) if averaged.ndim > 2 else averaged.mean(0)
         numbers = {f"sample_mean_{c}": float(v) for c, v in enumerate(mean)}
         late = moment.seen >= moment.target / 2
-        return Finding(numbers, tuple(self.remarks(averaged)) if late else ())
+        return Finding(numbers, tuple(self.remarks(averaged, generator)) if late else ())
 
     def draw(self, generator: Generator) -> Tensor:
         """The same images each time, up to the weights."""
@@ -95,12 +96,14 @@ class SampleGrid(Probe):
             return sheet
         return grid.titled(sheet, f"a look in {STEPS} steps of DDIM (the plan: {plan.steps})")
 
-    def remarks(self, x: Tensor) -> list[str]:
+    def remarks(self, x: Tensor, generator: Generator) -> list[str]:
         """Sentences about constant or tinted images."""
         means = (x.flatten(2).mean((0, 2)) if x.ndim > 2 else x.mean(0)).tolist()
         within = x.flatten(1).std(1).tolist() if x[0].numel() > 1 else []
         between = float(x.flatten(1).std(0).mean())
-        tint = watch.tint(means, self.facts.mean, self.facts.std) if self.facts.mean else []
+        denoised = isinstance(generator.density, Diffusion)
+        known = bool(self.facts.mean)
+        tint = watch.tint(means, self.facts.mean, self.facts.std, denoised=denoised) if known else []
         return [*watch.constant(within, between), *tint]
 
 
@@ -124,12 +127,13 @@ class ReconstructionGrid(Probe):
         mse = float((again - self.x).square().mean())
         followed = generator is not moment.model or isinstance(generator.codec, VqVae)
         followed = followed and moment.seen >= moment.target
-        return Finding({"reconstruction_mse": mse}, tuple(self.remarks(mse)) if followed else ())
+        told = self.remarks(mse, moment.stage) if followed else []
+        return Finding({"reconstruction_mse": mse}, tuple(told))
 
-    def remarks(self, mse: float) -> list[str]:
+    def remarks(self, mse: float, stage: str) -> list[str]:
         """At the end of a first stage: a sentence if the next one gets little from it."""
         variance = float((self.x - self.x.mean(0)).square().mean())
-        return watch.hand_over(max(0.0, 1.0 - mse / variance)) if variance > 0 else []
+        return watch.hand_over(max(0.0, 1.0 - mse / variance), stage) if variance > 0 else []
 
 
 def _autoencoder(codec: nn.Module, moment: Moment) -> bool:

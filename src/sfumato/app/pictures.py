@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.facts import Facts
+from ..data.listing import SHEET, SHEET_OF
 from ..data.pixels import to_model
 from ..data.write import write_image
 from ..report import grid
@@ -46,11 +47,11 @@ def write_samples(
     digits = max(4, len(str(len(images))))
     x = as_model(images, run.facts)
     files = [write_image(one, folder / f"{i:0{digits}}", run.facts).name for i, one in enumerate(images)]
-    sheet = folder / "grid.png"
+    sheet = folder / SHEET
     shown = grid.grid(x[:256], run.facts)
     DISK.replace(sheet, grid.png(shown))
     DISK.replace(
-        folder / "samples.json",
+        folder / SHEET_OF,
         to_json({"run": str(run.path), "count": len(images), **told, **origin, "files": files}),
     )
     return {"folder": str(folder), "grid": str(sheet), "count": len(images), **told}

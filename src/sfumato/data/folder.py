@@ -9,7 +9,15 @@ from typing import Any
 
 from ..core.errors import DataError
 from .ingest import Source
-from .listing import Rows, classes_from_folders, is_picture, natural, nothing_found, rows_from_table
+from .listing import (
+    Rows,
+    classes_from_folders,
+    is_picture,
+    natural,
+    nothing_found,
+    rows_from_table,
+    without_sheets,
+)
 from .pool import Item
 
 LARGEST_TABLE = 256 << 20
@@ -59,7 +67,7 @@ class Folder(Labelled):
             super().__init__(str(root / only), [only], Rows(), None)
             return
         files = sorted(_walk(root), key=natural)
-        names = [f for f in files if is_picture(f)]
+        names = without_sheets([f for f in files if is_picture(f)], files)
         if not names:
             raise nothing_found(str(root), files, _hint(root, files))
         table = _table(root, files, labels)

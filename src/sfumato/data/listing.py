@@ -35,6 +35,15 @@ def is_picture(name: str) -> bool:
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
+SHEET, SHEET_OF = "grid.png", "samples.json"  # what `sample` writes beside its images
+
+
+def without_sheets(names: Sequence[str], files: Iterable[str]) -> list[str]:
+    """The pictures but for the sheets of a folder of samples, which show the others once more."""
+    told = {str(PurePosixPath(f).parent) for f in files if PurePosixPath(f).name == SHEET_OF}
+    return [n for n in names if PurePosixPath(n).name != SHEET or str(PurePosixPath(n).parent) not in told]
+
+
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """A sorting key by which img2 comes before img10."""
     parts = re.findall(r"\d{1,18}|\D+|\d+", name)

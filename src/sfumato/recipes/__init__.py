@@ -19,9 +19,10 @@ from .temporal import td_vae
 from .transformer import dit, jit
 
 _FAMILIES: tuple[Callable[..., Recipe], ...] = (
-    *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae, td_vae),
-    *(vae, beta_vae, hvae, ddpm, ncsn, diffusion, dit, jit, diffusevae, classifier),
-    *(vq_vae, vq_vae_2, improved_ddpm, vdm),
+    *(diffusevae, diffusion, ddpm, improved_ddpm, vdm, ncsn, dit, jit),
+    *(ae, denoising_ae, sparse_ae, k_sparse_ae, contractive_ae),
+    *(vae, beta_vae, hvae, vq_vae, vq_vae_2, td_vae),
+    classifier,
 )
 RECIPES: dict[str, Callable[..., Recipe]] = {
     recipe.__name__.replace("_", "-"): recipe for recipe in _FAMILIES

@@ -92,8 +92,23 @@ def ema_memory(share: float, lag: float) -> list[str]:
     ]
 
 
-def tint(sample_means: Sequence[float], data_means: Sequence[float], data_stds: Sequence[float]) -> list[str]:
-    """Channel means of samples outside the spread of the data, all in model units ([-1, 1])."""
+def tint(
+    sample_means: Sequence[float],
+    data_means: Sequence[float],
+    data_stds: Sequence[float],
+    *,
+    denoised: bool = True,
+) -> list[str]:
+    """Channel means of samples outside the spread of the data, all in model units ([-1, 1]).
+
+    denoised: whether a diffusion model drew them, which has causes of its own to offer.
+    """
+    because = "The common cause is too little training."
+    if denoised:
+        because = (
+            "Common causes: too little training, too few sampling steps, or predicting noise at high noise; "
+            "try v-prediction."
+        )
     names = COLOURS.get(len(data_means), tuple(f"channel {k}" for k in range(len(data_means))))
     sentences = []
     for name, sample, mean, std in zip(names, sample_means, data_means, data_stds, strict=True):
@@ -101,10 +116,7 @@ def tint(sample_means: Sequence[float], data_means: Sequence[float], data_stds: 
         if abs(shift) > TINT * max(std, 1e-3):
             word = "brighter" if shift > 0 else "darker"
             what = "Samples are" if name == "grey" else f"The samples' {name} is"
-            sentences.append(
-                f"{what} {word} than the data (mean {shift:+.2f}). Common causes: too little training, "
-                "too few sampling steps, or predicting noise at high noise; try v-prediction."
-            )
+            sentences.append(f"{what} {word} than the data (mean {shift:+.2f}). {because}")
     return sentences
 
 
@@ -153,11 +165,12 @@ def held_out(curve: Sequence[Sequence[float]], target: int, decides: bool = True
     return []
 
 
-def hand_over(explained: float) -> list[str]:
+def hand_over(explained: float, stage: str) -> list[str]:
     """A first stage too poor to build on: fraction of the data's variance its reconstruction explains."""
     if explained >= 0.3:
         return []
     return [
         f"The first stage's reconstructions explain only {explained:.0%} of the data's variance: the second "
-        "stage gets little from it. Train it longer (a larger share) or widen its latent space."
+        f"stage gets little from it. Train it longer (--hours, or a larger share of them: "
+        f"--set stages.{stage}.share=0.5) or widen its latent space."
     ]

@@ -21,9 +21,16 @@ def command(
 
     console = Console(as_json)
     found = [describe(n) for n in ([name] if name else recipe_names())]
+    wide = max(len(entry["name"]) for entry in found)
     lines = []
     for entry in found:
-        lines.append(f"{entry['name']:12} {entry['about']}")
+        lines.append(f"{entry['name']:{wide}}  {entry['about']}")
         if name:
-            lines += ["", entry["text"], "", *(f"  --set {d['name']}={d['default']}" for d in entry["dials"])]
+            dials = [f"  --set {d['name']}={_shown(d['default'])}" for d in entry["dials"]]
+            lines += ["", entry["text"], "", *dials]
     console.answer({"recipes": found}, lines)
+
+
+def _shown(default: object) -> str:
+    """A default as one would type it; a word for what is left to the recipe."""
+    return "...  (not set: see above)" if default is None else str(default).lower()
