@@ -13,6 +13,12 @@ from sfumato.core.noise import Noise, seed_of
 seeds = st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=6)
 
 
+def test_a_keyed_row_is_that_of_its_position():
+    rows, alone = (Noise.keyed("word", 3, at=at).uniform((len(at),)) for at in (range(5, 9), [7]))
+    assert torch.equal(rows[2:3], alone)
+    assert torch.equal(alone, Noise([seed_of("word", 3, 7)]).uniform((1,)))
+
+
 @settings(max_examples=30)
 @given(seeds, st.integers(1, 3), st.data())
 def test_a_group_draws_the_same_alone_and_in_any_batch(all_seeds, rows, data):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sfumato.core.errors import UsageError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.core.noise import Noise
 from sfumato.distributions.discrete import Bernoulli, Categorical
 from sfumato.distributions.discretized import DiscretizedLogistic
@@ -125,9 +125,9 @@ def test_every_grey_level_is_accepted_and_nothing_between_or_beyond(levels):
         (x[-1:] + 2 * half, "beyond"),
         (x[:1] - 2 * half, "beyond"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(DataError, match=said):
             check_levels(torch.cat([x, wrong]), levels)
-    with pytest.raises(UsageError, match="beyond"):
+    with pytest.raises(DataError, match="beyond"):
         check_levels(x * torch.nan, levels)
 
 
@@ -138,7 +138,7 @@ def test_a_bound_of_images_off_the_levels_is_refused():
         def trace(self, x, *, noise):
             return Trace(DiscretizedLogistic(torch.zeros_like(x), torch.tensor(1.0), 256), x)
 
-    with pytest.raises(UsageError, match="between the run's 256 grey levels"):
+    with pytest.raises(DataError, match="between the run's 256 grey levels"):
         bounds(Flat(), [torch.full((3, 1, 2), 0.1234)], 256)
 
 

@@ -11,8 +11,8 @@ from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import LogSnrLine
 from sfumato.diffusion.exact import GaussianDenoiser, MixtureDenoiser
-from sfumato.evaluation.bits import CODE, DENSITY
-from sfumato.evaluation.flow import Flow, flow_bounds, flow_log_prob
+from sfumato.evaluation.bits import DENSITY, bound_of
+from sfumato.evaluation.flow import Flow, flow_log_prob
 from sfumato.guidance.classifier import ClassPosterior
 from sfumato.models.codec import Pixels
 from sfumato.models.conditioner import ClassLabel
@@ -66,19 +66,19 @@ def test_uniform_noise_costs_bits_where_the_model_knows_the_levels():
 def test_floats_have_their_entropy(shape):
     denoiser = GaussianDenoiser(torch.tensor(0.1, dtype=F64), torch.tensor(0.3, dtype=F64))
     x = 0.1 + 0.3 * Noise([0], rows=400).normal((400, *shape), F64)
-    found = flow_bounds(generator(denoiser, shape), [batch(x[:300]), batch(x[300:])], None)
+    nats = flow_log_prob(generator(denoiser, shape), batch(x), None, noise=Noise(range(400)))
+    found = bound_of("ODE", nats, x[0].numel(), DENSITY)
     exact = -torch.distributions.Normal(0.1, 0.3).log_prob(x).mean() / math.log(2.0)
     assert found.bits.value == pytest.approx(float(exact), abs=0.002)
-    assert found.unit == DENSITY and found.count == 400 and found.name == "ODE"
+    assert found.unit == DENSITY and found.count == 400
 
 
 def test_the_batch_does_not_matter():
     x, _, denoiser = pictures()
     model = generator(denoiser, (1, 2, 2))
-    together = flow_bounds(model, [batch(x)], LEVELS)
-    apart = flow_bounds(model, [batch(x[i : i + 1]) for i in range(4)], LEVELS)
-    assert together.bits.value == pytest.approx(apart.bits.value, abs=1e-9)
-    assert together.unit == CODE
+    together = flow_log_prob(model, batch(x), LEVELS, noise=Noise(range(4)))
+    apart = [flow_log_prob(model, batch(x[i : i + 1]), LEVELS, noise=Noise([i])) for i in range(4)]
+    assert torch.allclose(together, torch.cat(apart), rtol=0, atol=1e-9)
 
 
 def test_classes_and_guidance_enter_the_density():
@@ -118,9 +118,9 @@ def test_a_classifiers_second_derivative_is_not_taken_and_so_its_flow_is_refused
 def test_what_has_no_likelihood_is_refused_with_the_reason():
     x, _, denoiser = pictures()
     model = generator(denoiser, (1, 2, 2))
-    with pytest.raises(UsageError, match="between the run's 5 grey levels"):
+    with pytest.raises(DataError, match="between the run's 5 grey levels"):
         flow_log_prob(model, batch(0.9 * x), LEVELS, noise=Noise(range(4)))
-    with pytest.raises(UsageError, match="beyond the run's range"):
+    with pytest.raises(DataError, match="beyond the run's range"):
         flow_log_prob(model, batch(x * 3), LEVELS, noise=Noise(range(4)))
     latent = Generator(Pixels(), StandardNormalPrior(4))
     with pytest.raises(UsageError, match="no diffusion"):

@@ -8,7 +8,7 @@ from exact_worlds import F64, MEAN, PATHS, STD, gaussian, line, spread
 
 from sfumato.core.errors import UsageError
 from sfumato.core.noise import Noise
-from sfumato.diffusion.exact import MixtureDenoiser
+from sfumato.diffusion.exact import GaussianDenoiser, MixtureDenoiser
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.paths import VarianceExploding
 from sfumato.samplers.ancestral import Ancestral
@@ -79,6 +79,20 @@ def test_the_end_of_annealing_has_the_moments_of_the_data():
     out = integrate(gaussian(), AnnealedLangevin(60, 0.4), levels, x, noise=noise)
     assert float(out.mean()) == pytest.approx(MEAN, abs=0.03)
     assert float(out.std()) == pytest.approx(STD, abs=0.03)
+
+
+def test_a_finer_ladder_leaves_the_bias_of_the_moves():
+    """Which is why the order is 0: the law at a level is off by the ratio, however many levels lead to it."""
+    world = GaussianDenoiser(torch.tensor(0.0, dtype=F64), torch.tensor(0.01, dtype=F64))
+    gaps = []
+    for count in (20, 40):
+        noise = Noise([3], rows=4000)
+        levels = ladder(1.0, 10.0, count)[:-1]
+        x = levels[0].sigma * noise.normal((4000, 1), F64)
+        out = integrate(world, AnnealedLangevin(40, 0.6), [*levels, levels[-1]], x, noise=noise)
+        gaps.append(float(out.var()) - 1.0)
+    assert AnnealedLangevin().order == 0
+    assert gaps == pytest.approx([0.18 / 0.82] * 2, abs=0.08)  # v / (1 - e/(2 v)) - v at v = 1, e = 0.36
 
 
 def test_a_corrector_mends_a_coarse_predictor():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from small_models import ddpm, diffusevae, vae_generator
 
-from sfumato.core.errors import UsageError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.diffusion.bound import decoder_term, flow_term, prior_term, reveal_term, step_term
@@ -298,7 +298,7 @@ def test_no_bound_where_grey_levels_have_no_probability(model, levels, said):
 
 def test_images_off_the_levels_and_no_terms_are_refused():
     off = batch_of(IMAGES.x * 0.501)
-    with pytest.raises(UsageError, match="between the run's 256 grey levels"):
+    with pytest.raises(DataError, match="between the run's 256 grey levels"):
         vlb(ddpm(), off, LEVELS, noise=Noise([0, 1, 2, 3]))
     with pytest.raises(UsageError, match="0 terms"):
         vlb(ddpm(), IMAGES, LEVELS, terms=0, noise=Noise([0, 1, 2, 3]))

@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from sfumato.core.errors import DivergedError
-from sfumato.samplers.adaptive import ERROR, NODES, TABLEAU, root_mean_square, solve
+from sfumato.samplers.adaptive import ERROR, NODES, TABLEAU, solve
 
 F64 = torch.float64
 
@@ -15,6 +15,11 @@ F64 = torch.float64
 def pendulum(s, y):
     """y'' = -sin y (1 + s/10), as two equations."""
     return torch.stack([y[:, 1], -torch.sin(y[:, 0]) * (1.0 + 0.1 * s)], 1)
+
+
+def root_mean_square(tolerance):
+    """The customary norm: error against tolerance (1 + |y|), root mean square over the row."""
+    return lambda error, y: (error / (tolerance * (1.0 + y.abs()))).square().mean(1).sqrt()
 
 
 def starts(count=5):

@@ -11,7 +11,7 @@ that each own half of the groups draw together what one process would have drawn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +34,11 @@ class Noise:
     def __init__(self, seeds: Sequence[int], *, rows: int = 1, device: torch.device | str = "cpu") -> None:
         self.rows, self.device = rows, torch.device(device)
         self.generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
+
+    @staticmethod
+    def keyed(*key: int | str, at: Iterable[int], device: torch.device | str = "cpu") -> Noise:
+        """One row for each position p of `at`, from the seed of (*key, p): no row depends on its batch."""
+        return Noise([seed_of(*key, position) for position in at], device=device)
 
     def __len__(self) -> int:
         return len(self.generators) * self.rows

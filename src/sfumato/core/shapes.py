@@ -1,4 +1,4 @@
-"""The two shape operations everything else needs.
+"""The shape operations everything else needs.
 
 A scalar per sample, shape (B,), meets a batch of any rank, shape (B, ...), in one place; and a
 log-probability per element, shape (B, ...), is summed over its event to one per sample, shape (B,).
@@ -20,6 +20,11 @@ def per_sample(value: Scalar, x: Tensor) -> Scalar:
         return value
     value = value.to(x.dtype)
     return value.reshape(value.shape + (1,) * (x.ndim - value.ndim)) if value.ndim else value
+
+
+def per_sample_mask(mask: Tensor, x: Tensor) -> Tensor:
+    """A boolean (B,) as (B, 1, ..., 1), ready to choose whole samples of x (B, ...)."""
+    return mask.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def rows_at_once(shape: Sequence[int]) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ..core.stable import inverse_softplus
 from .paths import Path, VariancePreserving
 from .schedule import Schedule
 
@@ -36,12 +37,14 @@ class LearnedSnr(Schedule):
         self, low: float = -5.0, high: float = 13.3, width: int = 256, path: Path | None = None
     ) -> None:
         super().__init__(path or VariancePreserving())
-        if not low < high or width < 1:
-            raise ValueError(f"a learned clock falls from high to low, not {high} to {low}, by some sigmoids")
+        if not low < high:
+            raise ValueError(f"a clock falls from a high log-SNR to a low one, not from {high} to {low}")
+        if width < 1:
+            raise ValueError(f"a learned clock has one sigmoid or more, not {width}")
         self.low = nn.Parameter(torch.tensor(float(low)))
-        self.range = nn.Parameter(torch.tensor(_raw(high - low - NARROWEST)))
-        self.weights = nn.Parameter(torch.full((width,), _raw(NEGLIGIBLE)))
-        self.slopes = nn.Parameter(torch.full((width,), _raw(4.0 + math.sqrt(width))))
+        self.range = nn.Parameter(torch.tensor(inverse_softplus(high - low - NARROWEST)))
+        self.weights = nn.Parameter(torch.full((width,), inverse_softplus(NEGLIGIBLE)))
+        self.slopes = nn.Parameter(torch.full((width,), inverse_softplus(4.0 + math.sqrt(width))))
         centres = (torch.arange(width, dtype=torch.float32) + 0.5) / width
         self.centres = nn.Parameter(centres)
 
@@ -76,8 +79,3 @@ class LearnedSnr(Schedule):
             later = self.clock(middle) > log_snr
             low, high = torch.where(later, middle, low), torch.where(later, high, middle)
         return 0.5 * (low + high)
-
-
-def _raw(value: float) -> float:
-    """softplus^-1 of a positive number."""
-    return value + math.log(-math.expm1(-value))

@@ -66,6 +66,11 @@ class Level:
         """Whether each sample has its own level."""
         return isinstance(self.alpha, Tensor) or isinstance(self.sigma, Tensor)
 
+    @property
+    def clean(self) -> bool:
+        """Whether the level of a whole batch is sigma = 0; False where each sample has its own (B,)."""
+        return not isinstance(self.sigma, Tensor) and self.sigma == 0
+
     def mix(self, x: Tensor, eps: Tensor) -> Tensor:
         """The noisy tensor alpha x + sigma eps, (B, ...)."""
         return combine((self.alpha, x), (self.sigma, eps))

@@ -16,8 +16,8 @@ chooses a variance for x_s given x_t (on the VP path beta~ and beta of the step 
                                                        (Bao et al. 2022, eq. 12)
 
 Where s is clean, small is 0, and the step is a decoder: its Gaussian, integrated over grey levels, needs
-a width. Of the posterior of x_0 the widest possible variance is 1/SNR_t (any x_0 equally likely before),
-and the smallest is taken to be half of that, where DDPM's tables arrive by repeating the beta~ of the
+a width. The large one is 1/SNR_t, the variance of x_0 given x_t under a flat prior (separated modes exceed
+it), and the small one is taken to be half of that, where DDPM's tables arrive by repeating the beta~ of the
 second step (beta~_2 = beta_2 / 2 for equal betas).
 """
 
@@ -55,9 +55,8 @@ def fresh(t: Level, s: Level) -> Scalar:
 
 def transition(t: Level, s: Level) -> Transition:
     """q(x_s | x_t, x_0) for t noisier than s."""
-    gap = t.log_snr - s.log_snr
-    new = -expm1(gap)
-    return Transition(s.sigma / t.sigma * exp(0.5 * gap), s.alpha * new, s.sigma**2 * new)
+    new, root = fresh(t, s), exp(0.5 * (t.log_snr - s.log_snr))
+    return Transition(s.sigma / t.sigma * root, s.alpha * new, s.sigma**2 * new)
 
 
 def forward(s: Level, t: Level) -> Level:

@@ -102,7 +102,11 @@ class Flow(Weighting):
 
 
 class Sigmoid(Weighting):
-    """The eps error faded out at low noise, monotone in the level, so it is a bound on perturbed data."""
+    """The eps error faded out at low noise.
+
+    For levels uniform in log-SNR the weight is monotone in the level, and the loss a bound on perturbed data
+    (Kingma & Gao 2023); the density of any other distribution of levels multiplies the weight.
+    """
 
     def __init__(self, bias: float = 1.0) -> None:
         self.bias = bias

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..core.noise import Noise
 from ..core.shapes import event_sum
+from ..core.stable import inverse_cdf
 from .base import Distribution, kl_per_unit, no_closed_form
 
 ROUNDING = 1e-4  # beyond [-1, 1], as float32 may leave the ends
@@ -89,7 +90,7 @@ class Categorical(Distribution):
         if temperature == 0.0:
             return self.log_probs.argmax(-1)
         p = F.softmax(self.log_probs.to(u.dtype) / temperature, -1)
-        return (p.cumsum(-1) <= u.unsqueeze(-1)).sum(-1).clamp_max(p.shape[-1] - 1)
+        return inverse_cdf(p, u)
 
     def entropy(self) -> Tensor:
         """-sum_k P(k) log P(k), summed, in nats, (B,)."""

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..core.noise import Noise
 from ..core.shapes import event_sum
+from ..core.stable import inverse_cdf
 from .discretized import Binned, DiscretizedLogistic
 
 
@@ -65,7 +66,7 @@ class DiscretizedLogisticMixture(Binned):
         """A component for every pixel, then its channels in turn; the temperature narrows the logistics."""
         weights = self.log_weights.exp()
         u = noise.uniform((weights.shape[0], *weights.shape[2:]), weights.dtype)
-        chosen = (weights.cumsum(1) <= u.unsqueeze(1)).sum(1).clamp_max(weights.shape[1] - 1)
+        chosen = inverse_cdf(weights, u, 1)
         drawn: list[Tensor] = []
         for c in range(self.locations.shape[2]):
             location = self._of(self.locations[:, :, c] + self._before(c, drawn, pixel=True), chosen)

@@ -25,14 +25,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..core.errors import UsageError
-from ..core.noise import Noise, seed_of
+from ..core.errors import DataError, UsageError
+from ..core.noise import Noise
 from ..distributions.base import Distribution
 from ..distributions.discrete import Bernoulli
 from ..distributions.discretized import Binned
 from ..distributions.gaussian import Gaussian
 from ..models.trace import LatentVariableModel, Trace
-from .spread import Estimate
+from .spread import Estimate, mean_of
 
 CODE, DENSITY = "bits/dim", "bits/dim (density)"
 MANY_TARGETS = "each draw predicts other frames: no importance-weighted bound"
@@ -58,7 +58,7 @@ def unit_of(likelihood: Distribution, levels: int | None) -> str:
 
 
 def check_levels(x: Tensor, levels: int) -> None:
-    """UsageError unless images x are grey levels k = 0 ... levels - 1 at x = 2 k / (levels - 1) - 1.
+    """DataError unless images x are grey levels k = 0 ... levels - 1 at x = 2 k / (levels - 1) - 1.
 
     Between the levels and outside [-1, 1] the likelihood's bins are not the data's, and a bound is no code.
     """
@@ -70,7 +70,7 @@ def check_levels(x: Tensor, levels: int) -> None:
         what = f"the images hold values between the run's {levels:,} grey levels"
     else:
         return
-    raise UsageError(
+    raise DataError(
         f"no bits per dimension: {what}",
         where=f"values {float(x.min()):.4g} ... {float(x.max()):.4g}",
         remedy="Give images in the depth and range of the training data, neither rescaled nor resampled.",
@@ -117,17 +117,17 @@ def bounds(
     (or, on the ELBO, the note that the draws explain different data).
 
     Each image has its own noise, a function of seed and position: the batch size does not matter. The
-    spread is the standard error over images. UsageError where the likelihood or the images do not fit.
+    spread is the standard error over images. UsageError where the likelihood does not fit, DataError where
+    the images do not.
     """
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     unit, size, seen, alike = CODE, 1, 0, True
     with torch.inference_mode():
         for x in batches:
-            seeds = [seed_of("bits", seed, seen + i) for i in range(len(x))]
             if levels is not None:
                 check_levels(x.cpu(), levels)
             sums = Sums.zero(len(x), x.device)
-            noise = Noise(seeds, device=x.device)
+            noise = Noise.keyed("bits", seed, at=range(seen, seen + len(x)), device=x.device)
             for draw in range(draws):
                 trace = model.trace(x, noise=noise)
                 if not draw:
@@ -191,5 +191,4 @@ class Sums:
 def bound_of(name: str, nats: Tensor, size: int, unit: str, rate: float = 0.0) -> Bound:
     """A bound on log p(x) of images of `size` numbers, nats (n,), as bits per dimension with its spread."""
     bits = -nats / (size * math.log(2.0))
-    spread = float(bits.std() / math.sqrt(len(bits))) if len(bits) > 1 else math.nan
-    return Bound(name, Estimate(float(bits.mean()), spread), unit, float(nats.mean()), rate, len(bits))
+    return Bound(name, mean_of(bits), unit, float(nats.mean()), rate, len(bits))

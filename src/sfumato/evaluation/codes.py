@@ -26,7 +26,7 @@ from ..distributions.discretized import DiscretizedGaussian
 from ..models.generator import Generator
 from ..models.vqvae import VqVae
 from ..objectives.likelihood import level_of
-from .spread import Estimate
+from .spread import Estimate, mean_of
 
 SMALLEST = 1e-3  # model units; a reconstruction that is perfect on training images would have none
 
@@ -73,12 +73,6 @@ def _level(size: int, length: int, counts: Tensor, bits: Tensor) -> LevelCodes:
     entropy = -(share * share.clamp_min(1e-300).log()).sum()
     used = float((counts > 0).double().mean())
     return LevelCodes(size, length, used, float(entropy.exp()), mean_of(bits))
-
-
-def mean_of(values: Tensor) -> Estimate:
-    """Mean and standard error."""
-    spread = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), spread)
 
 
 @torch.no_grad()

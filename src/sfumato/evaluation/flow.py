@@ -1,4 +1,4 @@
-"""log p(x) of a diffusion model's probability-flow ODE, as bits per dimension of images.
+"""log p(x) of images by a diffusion model's probability-flow ODE, in nats.
 
     floats       log p(x) itself, a density over [-1, 1] (samplers/likelihood.py)
     grey levels  log P(x) >= E_q[log p(x + u) - log q(u)]      (distributions/dequantise.py)
@@ -15,14 +15,13 @@ numbers an image) the value is unbiased, and its chance part shrinks with probes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.noise import Noise, seed_of
+from ..core.noise import Noise
 from ..data.dataset import Batch
 from ..diffusion.level import Level
 from ..distributions.dequantise import Dequantisation, TruncatedNormal, Uniform
@@ -32,7 +31,7 @@ from ..models.guides import ByClassifier
 from ..objectives.estimate import ends
 from ..samplers.ddim import Ddim
 from ..samplers.likelihood import Divergence, log_likelihood
-from .bits import CODE, DENSITY, Bound, bound_of, check_levels
+from .bits import check_levels
 from .variational import latent_cost, pixel_diffusion
 
 TOLERANCE = 1e-4  # of the solver: in tests a Gaussian has its entropy to 0.002 bits/dim
@@ -118,26 +117,3 @@ def flow_log_prob(
 
 def _dequantisation(levels: int, last: Level, uniform: bool) -> Dequantisation:
     return Uniform(levels) if uniform else TruncatedNormal(levels, float(last.sigma) / float(last.alpha))
-
-
-def flow_bounds(
-    generator: Generator,
-    batches: Iterable[Batch],
-    levels: int | None,
-    *,
-    how: Flow | None = None,
-    plan: Plan | None = None,
-    seed: int = 0,
-) -> Bound:
-    """The flow's likelihood over images in bits per dimension; the spread is over images.
-
-    Each image has its own noise, a function of seed and position: the batch size does not matter.
-    """
-    found, size, seen = [], 1, 0
-    for batch in batches:
-        noise = Noise([seed_of("flow", seed, seen + i) for i in range(len(batch))], device=batch.x.device)
-        found.append(flow_log_prob(generator, batch, levels, noise=noise, how=how, plan=plan))
-        size, seen = batch.x[0].numel(), seen + len(batch)
-    if not found:
-        raise ValueError("a likelihood needs at least one batch of images")
-    return bound_of("ODE", torch.cat(found), size, DENSITY if levels is None else CODE)

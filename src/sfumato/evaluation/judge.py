@@ -5,11 +5,13 @@
     samples beside held-out     nearest training images, pixel by pixel: does the model copy?
     classifier                  confidence, variety and presence of classes; floor: held-out
 
-The floor is what a perfect model would get, including the bias of finite sets, so a sample set's distance
-means something only as a multiple of it. It is measured with the same number of images. Held-out images
-were never trained on: a model that copies its training set gains nothing. Yet a training that looks at them
-to choose its best state, as this package's does, leaves them not quite unseen; images that chose nothing
-give the fairest numbers.
+The floor of a distance is measured with as many real training images as there are samples, against the
+same held-out images. It is about what a perfect model would get, including the bias of finite sets, so a
+sample set's distance means something only as a multiple of it. About, and not exactly: a judge that was
+trained on the same training images knows them a little better than it knows new ones. Held-out images were
+never trained on: a model that copies its training set gains nothing. Yet a training that looks at them to
+choose its best state, as this package's does, leaves them not quite unseen; images that chose nothing give
+the fairest numbers.
 """
 
 from __future__ import annotations

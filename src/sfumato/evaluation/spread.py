@@ -1,7 +1,8 @@
-"""How far a number would move if the images were drawn again: the delete-a-group jackknife.
+"""How far a number would move if the images were drawn again.
 
-A statistic theta(X, Y) of two sets of rows is computed once on everything and K times with one of K
-random groups left out of both sets. With theta_k the value without group k and m their mean:
+A mean over n images has the standard error std / n^1/2. For anything else there is the delete-a-group
+jackknife: a statistic theta(X, Y) of two sets of rows is computed once on everything and K times with one of
+K random groups left out of both sets. With theta_k the value without group k and m their mean:
 
     spread^2  = (K - 1)/K sum_k (theta_k - m)^2         standard error of theta
     debiased  = K theta - (K - 1) m                     theta without its O(1/n) bias
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 Rows = npt.NDArray[np.float64]
 
@@ -30,6 +32,12 @@ class Estimate:
     value: float
     spread: float
     debiased: float | None = None
+
+
+def mean_of(values: Tensor) -> Estimate:
+    """The mean of values (n,), one an image, and its standard error; NaN for a single one."""
+    spread = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return Estimate(float(values.mean()), spread)
 
 
 def groups_of(count: int, groups: int, seed: int = 0) -> list[npt.NDArray[np.intp]]:

@@ -10,17 +10,16 @@ a level's KL is the standard error over images.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..core.noise import Noise, seed_of
+from ..core.noise import Noise
 from ..distributions.gaussian import Gaussian, StandardNormal
 from ..models.trace import Latent, LatentVariableModel
-from .spread import Estimate
+from .spread import Estimate, mean_of
 
 ACTIVE = 0.01
 
@@ -56,8 +55,8 @@ def units(model: LatentVariableModel, batches: Iterable[Tensor], *, seed: int = 
     seen, shapes = 0, list[tuple[int, ...]]()
     with torch.inference_mode():
         for x in batches:
-            seeds = [seed_of("units", seed, seen + i) for i in range(len(x))]
-            latents = model.trace(x, noise=Noise(seeds, device=x.device)).latents
+            noise = Noise.keyed("units", seed, at=range(seen, seen + len(x)), device=x.device)
+            latents = model.trace(x, noise=noise).latents
             means = [standardised(latent) for latent in latents]
             if not latents or any(m is None for m in means):
                 return ()
@@ -78,8 +77,6 @@ def units(model: LatentVariableModel, batches: Iterable[Tensor], *, seed: int = 
 
 def _level(shape: tuple[int, ...], kl: Tensor, sums: Tensor) -> LevelUnits:
     """From the KL of every image and the sums over images of KL, mean and squared mean of every unit."""
-    count = len(kl)
-    per_unit, first, second = sums / count
-    spread = float(kl.std() / math.sqrt(count)) if count > 1 else math.nan
+    per_unit, first, second = sums / len(kl)
     active = int((second - first.square() > ACTIVE).sum())
-    return LevelUnits(shape, Estimate(float(kl.mean()), spread), tuple(per_unit.tolist()), active)
+    return LevelUnits(shape, mean_of(kl), tuple(per_unit.tolist()), active)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.noise import Noise, seed_of
+from ..core.noise import Noise
 from ..data.dataset import Batch
 from ..diffusion.denoiser import Clipped
 from ..diffusion.transition import ReverseVariance
@@ -30,7 +30,7 @@ from ..models.generator import Generator, evaluating
 from ..models.prior import LatentPrior
 from ..models.reconstruction import Reconstruction
 from ..models.vae import Vae
-from ..objectives.estimate import Estimate, Look
+from ..objectives.estimate import Look, SampledBound
 from .bits import CODE, Bound, bound_of, check_levels
 
 TERMS = 32
@@ -44,7 +44,7 @@ def vlb(
     terms: int = TERMS,
     noise: Noise,
     variance: ReverseVariance | None = None,
-) -> Estimate:
+) -> SampledBound:
     """The bound of a batch of images x (B, C, *space) on `levels` grey levels, one row of noise an image.
 
     generator  a diffusion over pixels; its plan says whether predictions are clipped
@@ -124,8 +124,7 @@ def variational_bounds(
     found: dict[str, list[Tensor]] = {}
     size, seen, method = 1, 0, ""
     for batch in batches:
-        seeds = [seed_of("vlb", seed, seen + i) for i in range(len(batch))]
-        noise = Noise(seeds, device=batch.x.device)
+        noise = Noise.keyed("vlb", seed, at=range(seen, seen + len(batch)), device=batch.x.device)
         one = vlb(generator, batch, levels, terms=terms, noise=noise)
         size, seen, method = batch.x[0].numel(), seen + len(batch), one.method
         for name, nats in [("VLB", one.total), *((f"VLB {k}", v) for k, v in one.terms.items())]:

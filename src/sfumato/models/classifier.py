@@ -18,9 +18,8 @@ from typing import final
 from torch import Tensor
 
 from ..core.shapes import per_sample
-from ..core.stable import sqrt
 from ..diffusion.level import Level
-from ..diffusion.scaling import c_noise
+from ..diffusion.scaling import EdmScaling, c_noise
 from ..diffusion.schedule import Schedule
 from ..guidance.classifier import ClassPosterior
 from ..nets.critic import Classifier
@@ -36,7 +35,7 @@ class NoisyClassifier(ClassPosterior):
         super().__init__()
         if not net.noisy:
             raise ValueError("a classifier of noisy images is built with noisy=True")
-        self.net, self.schedule, self.data = net, schedule, data
+        self.net, self.schedule, self.scaling = net, schedule, EdmScaling(data)
 
     @property
     def classes(self) -> int:
@@ -45,5 +44,4 @@ class NoisyClassifier(ClassPosterior):
 
     def forward(self, x_t: Tensor, level: Level) -> Tensor:
         """Logits (B, classes)."""
-        size = 1.0 / sqrt(level.sigma**2 + (self.data * level.alpha) ** 2)
-        return self.net(per_sample(size, x_t) * x_t, c_noise(level, x_t))
+        return self.net(per_sample(self.scaling(level).input, x_t) * x_t, c_noise(level, x_t))

@@ -84,7 +84,7 @@ class Streams:
 
     def __getitem__(self, part: str) -> Noise:
         """Fresh noise of a part; asking twice repeats it."""
-        return Noise([seed_of(part, seed) for seed in self.seeds], device=self.device)
+        return Noise.keyed(part, at=self.seeds, device=self.device)
 
 
 def seeds_of(seed: int, count: int) -> list[int]:

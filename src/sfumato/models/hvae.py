@@ -91,11 +91,6 @@ class Hvae(LatentVariableModel, Codec):
         """E[x given z] at a standardised code, cut to the range of images [-1, 1]."""
         return self.likelihood_of(z).mean.clamp(-1.0, 1.0)
 
-    def sample(self, count: int, *, noise: Noise, temperature: float = 1.0) -> Tensor:
-        """E[x given z] with every level drawn from its prior, its standard deviation times temperature."""
-        like = next(self.parameters())
-        return self.decode(temperature * noise.normal((count, self.size), like.dtype))
-
     def up_to(self, code: Tensor, level: int) -> Tensor:
         """The code with the levels after the first `level` at their prior means (e = 0)."""
         kept = sum(self.sizes[:level])

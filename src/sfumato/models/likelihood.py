@@ -22,9 +22,9 @@ from abc import ABC, abstractmethod
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.stable import inverse_softplus, soft_floor
 from ..distributions.base import Distribution
 from ..distributions.discrete import Bernoulli
 from ..distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
@@ -58,11 +58,11 @@ class LearnedScale(nn.Module):
         if start <= floor:
             raise ValueError(f"the log-scale must start above its floor {floor}, not at {start}")
         self.floor = floor
-        self.raw = nn.Parameter(torch.full((count,), floor + math.log(math.expm1(start - floor))))
+        self.raw = nn.Parameter(torch.full((count,), floor + inverse_softplus(start - floor)))
 
     def forward(self, x: Tensor) -> Tensor:
         """The log-scale, ready to broadcast against x (B, C, *space)."""
-        value = self.floor + F.softplus(self.raw - self.floor)
+        value = soft_floor(self.raw, self.floor)
         return value.reshape(-1, *(1,) * (x.ndim - 2))
 
 
@@ -146,7 +146,7 @@ class LogisticMixtureLikelihood(Likelihood):
         spread = torch.linspace(-1.0, 1.0, components + 2)[1:-1, None]
         self.centre = nn.Parameter(spread.repeat(1, channels))
         self.raw_scale = nn.Parameter(
-            torch.full((components, channels), floor + math.log(math.expm1(start - floor)))
+            torch.full((components, channels), floor + inverse_softplus(start - floor))
         )
 
     @property
@@ -164,7 +164,7 @@ class LogisticMixtureLikelihood(Likelihood):
         return DiscretizedLogisticMixture(
             logits,
             locations.reshape(shape) + self.centre.reshape(1, *self.centre.shape, *ones),
-            self.floor + F.softplus(raw - self.floor),
+            soft_floor(raw, self.floor),
             torch.tanh(couplings.reshape(shape)) if self.parts[3] else None,
             self.levels,
         )

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..core.condition import NOTHING, Condition
 from ..core.errors import DataError
 from ..core.noise import Noise
+from ..core.stable import inverse_cdf
 from ..distributions.gaussian import LOG_SQRT_2PI
 from .density import Density, Plan
 from .mixture import fit_mixture
@@ -109,9 +110,7 @@ class MixturePrior(LatentPrior):
             row = cond.label
         else:
             row = noise.integers(self.classes, (count,))
-        weights = self.weights[row].double()
-        # rounding may leave the last sum just below 1; such a u belongs to the last used component
-        k = (weights.cumsum(1) <= u[:, None]).sum(1).minimum((weights > 0).sum(1) - 1)
+        k = inverse_cdf(self.weights[row].double(), u, 1)
         step = torch.einsum("bij,bj->bi", self.factors[row, k], eps)
         return self.means[row, k] + plan.latent_temperature * step
 

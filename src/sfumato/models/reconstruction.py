@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
+from ..core.shapes import per_sample_mask
 from ..data.dataset import Batch
 from .conditioner import Conditioner
 from .density import Plan
@@ -82,7 +83,6 @@ class Shifted(nn.Module):
         if cond.concat is not None:
             shift = cond.concat
             if cond.present is not None:
-                present = cond.present.reshape(-1, *(1,) * (x.ndim - 1))
-                shift = torch.where(present, shift, torch.zeros_like(shift))
+                shift = torch.where(per_sample_mask(cond.present, x), shift, torch.zeros_like(shift))
             x = x + shift
         return self.net(x, c_noise, cond)

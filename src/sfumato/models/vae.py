@@ -54,8 +54,3 @@ class Vae(LatentVariableModel, Codec):
     def decode(self, z: Tensor) -> Tensor:
         """E[x given z], cut to the range of images [-1, 1]."""
         return self.likelihood_of(z).mean.clamp(-1.0, 1.0)
-
-    def sample(self, count: int, *, noise: Noise, temperature: float = 1.0) -> Tensor:
-        """E[x given z] at z = temperature * eps."""
-        like = next(self.parameters())
-        return self.decode(temperature * noise.normal((count, self.latent), like.dtype))

@@ -99,19 +99,13 @@ class VqVae(Codec):
 
     def read(self, x: Tensor, *, noise: Noise | None = None) -> Reading:
         """Encode and decode images (B, C, *space); the gradient passes straight through the codes."""
-        coded, above = [], None
-        for level, h in zip(self._down(), self._features(x), strict=True):
-            coded.append(level.quantizer(level.project(h, above), noise))
-            above = level.hand_down(coded[-1].values, above)
-        return Reading(self.decoder(above), tuple(coded))
+        coded, above = self._code(self._features(x), noise)
+        return Reading(self.decoder(above), coded)
 
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Tensor:
         """The codes (B, N) int64 of images, coarsest level first."""
         with torch.autocast(x.device.type, enabled=False):  # the same codes in every precision
-            coded, above = [], None
-            for level, h in zip(self._down(), self._features(x), strict=True):
-                coded.append(level.quantizer(level.project(h, above)))
-                above = level.hand_down(coded[-1].values, above)
+            coded, _ = self._code(self._features(x))
         return torch.cat([c.codes.flatten(1) for c in coded], 1)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -134,13 +128,20 @@ class VqVae(Codec):
 
     def _vectors(self, x: Tensor, number: int) -> Tensor:
         """The vectors (M, dim) that level `number` (0: the coarsest) would quantise."""
-        above = None
-        for k, (level, h) in enumerate(zip(self._down(), self._features(x), strict=True)):
-            z = level.project(h, above)
-            if k == number:
-                return z.movedim(1, -1).reshape(-1, z.shape[1])
-            above = level.hand_down(level.quantizer(z).values, above)
-        raise ValueError(f"there is no level {number}")
+        features = self._features(x)
+        _, above = self._code(features[:number])
+        z = tuple(self._down())[number].project(features[number], above)
+        return z.movedim(1, -1).reshape(-1, z.shape[1])
+
+    def _code(
+        self, features: Sequence[Tensor], noise: Noise | None = None
+    ) -> tuple[tuple[Coded, ...], Tensor | None]:
+        """The codes of as many levels as there are features, coarsest first, and what the last hands down."""
+        coded, above = [], None
+        for level, h in zip(self._down(), features, strict=False):
+            coded.append(level.quantizer(level.project(h, above), noise))
+            above = level.hand_down(coded[-1].values, above)
+        return tuple(coded), above
 
     def _down(self) -> Iterator[CodeLevel]:
         """The levels from the coarsest to the finest."""

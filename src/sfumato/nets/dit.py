@@ -1,8 +1,8 @@
 """A transformer for sequences, images and volumes: net(x, c_noise, condition) -> (B, C', *space).
 
-    tokens = W patches(x) + position                    p x p positions are one token (patchify)
+    h  = W patches(x) + position                        p x p positions are one token (patchify)
     h += gate_1 attention(norm(h) (1 + scale_1) + shift_1)
-    h += W_0 cross-attention(h, tokens)                 where the condition has tokens
+    h += W_0 cross-attention(h, text)                   text: the condition's tokens, where it has them
     h += gate_2 mlp(norm(h) (1 + scale_2) + shift_2)
     x  = patches^-1(W_0 (norm(h) (1 + scale) + shift))
 

@@ -3,9 +3,8 @@
     emb = MLP(fourier(c_noise)) + label + W vector        (B, dim)
     fourier(c)_k = (cos 2 pi f_k c, sin 2 pi f_k c),      f_k geometric from 1/64 to 2 cycles per unit
 
-The frequencies serve the two inputs in use: a log-SNR, about [-20, 20], which the slowest wave spans
-without repeating (period 64), and EDM's ln(sigma)/4, about [-1.6, 1.1], which the fastest wave
-(period 1/2) still resolves.
+The input is c_noise = log(sigma/alpha)/4 within [-3, 3] (diffusion/scaling.py): the fastest wave (period
+1/2) resolves it, and the slowest (period 64) is nearly a line over it, so that no two levels look alike.
 
 Every slot of a Condition has a null, and a sample whose `present` is False, or a slot left empty, gets
 it, whatever the slot holds:
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.condition import Condition
+from ..core.shapes import per_sample_mask
 
 LOWEST, HIGHEST = 1 / 64, 2.0  # cycles per unit of c_noise
 
@@ -112,8 +112,3 @@ def with_concat(x: Tensor, cond: Condition, channels: int) -> Tensor:
         # where, not a product: what a dropped sample holds (even NaN) must not matter
         image = torch.where(per_sample_mask(cond.present, x), image, 0.0)
     return torch.cat([x, image], dim=1)
-
-
-def per_sample_mask(present: Tensor, x: Tensor) -> Tensor:
-    """A boolean (B,) as (B, 1, ..., 1), ready to meet x (B, ...)."""
-    return present.reshape((-1,) + (1,) * (x.ndim - 1))

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.condition import NOTHING, Condition
+from ..core.shapes import per_sample_mask
 from .attention import CrossAttention, SelfAttention
 from .blocks import (
     ResidualBlock,
@@ -41,7 +42,7 @@ from .blocks import (
     resize_to,
     space_to_depth,
 )
-from .embed import Embedding, per_sample_mask, present_or_null, refuse_unknown, with_concat
+from .embed import Embedding, present_or_null, refuse_unknown, with_concat
 from .fused import NormSilu
 
 

@@ -53,6 +53,8 @@ class Continuous(Distiller):
         alone: bool = False,
     ) -> None:
         super().__init__(teaching, dropout, start, alone=alone)
+        if not 0.0 <= warm <= 1.0:
+            raise ValueError(f"the tangent warms up over a part of the stage, 0 to 1, not {warm}")
         self.times, self.warm = times, warm
 
     def error(self, scene: Scene, noise: Noise) -> Tensor:
@@ -95,8 +97,7 @@ class Frame:
     def place(self, y: Tensor, phi: Tensor) -> tuple[Tensor, Level]:
         """x_t and its level for y (B, ...) at angles (B,)."""
         level = self.scene.level(-2.0 * torch.log(self.d * torch.tan(phi)))
-        e = torch.sqrt(level.sigma**2 + (level.alpha * self.d) ** 2)  # type: ignore[arg-type]
-        return per_sample(e / self.d, y) * y, level
+        return per_sample(1.0 / (self.d * EdmScaling(self.d)(level).input), y) * y, level
 
     def mean(self, denoiser: Denoiser, y: Tensor, phi: Tensor) -> Tensor:
         """A denoiser's answer."""

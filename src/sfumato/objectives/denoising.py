@@ -84,7 +84,7 @@ def weighed(weighting: Weighting, level: Level, error: Tensor) -> Tensor:
 def diffusion_of(model: nn.Module) -> tuple[Generator, Diffusion]:
     """A generator and its density, which is a diffusion; TypeError for another model."""
     if not isinstance(model, Generator) or not isinstance(model.density, Diffusion):
-        raise TypeError("the denoising loss is for a Generator whose density is a Diffusion")
+        raise TypeError("this objective is for a Generator whose density is a Diffusion")
     return model, model.density
 
 

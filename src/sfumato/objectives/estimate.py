@@ -30,7 +30,7 @@ FARTHEST = 20.0  # log-SNR beyond +- which nothing is left to learn; ends of inf
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SampledBound:
     """The bound of each image in nats, (B,) float64 a term: "prior", "steps", "decoder"; what was summed.
 
     The total is an unbiased estimate of an upper bound on -log P(x); smaller is better.
@@ -56,7 +56,7 @@ class Look:
     noise: Noise
     cond: Condition = NOTHING
 
-    def estimate(self, terms: int, variance: ReverseVariance | None = None) -> Estimate:
+    def estimate(self, terms: int, variance: ReverseVariance | None = None) -> SampledBound:
         """The bound from `terms` steps of each image.
 
         variance: of the reverse step of a table; None: learned where the network gives it, else large.
@@ -77,7 +77,7 @@ class Look:
         steps = torch.arange(count, dtype=torch.float64, device=shift.device)[:, None]
         return (steps + shift) / count
 
-    def _of_table(self, table: BetaTable, terms: int, variance: ReverseVariance | None) -> Estimate:
+    def _of_table(self, table: BetaTable, terms: int, variance: ReverseVariance | None) -> SampledBound:
         """prior, T - 1 steps (or a sample of them) and decoder of a table."""
         first, last = table.at(0), table.at(len(table) - 1)
         posterior = self.at(first)
@@ -99,9 +99,9 @@ class Look:
                 step = torch.searchsorted(share.cumsum(0), u, right=True).clamp(max=len(share) - 1)
                 t, s = (table.path.level(log_snr[step + k]) for k in (1, 0))
                 steps = steps + step_term(self.at(t), self.x, t, s, variance) / (share[step] * terms)
-        return Estimate({"prior": prior_term(self.x, last), "steps": steps, "decoder": decoder}, method)
+        return SampledBound({"prior": prior_term(self.x, last), "steps": steps, "decoder": decoder}, method)
 
-    def _of_clock(self, terms: int) -> Estimate:
+    def _of_clock(self, terms: int) -> SampledBound:
         """prior, integral over log-SNR and decoder of a continuous schedule."""
         low, high = ends(self.schedule)
         path = self.schedule.path
@@ -120,7 +120,7 @@ class Look:
             "steps": steps,
             "decoder": reveal_term(self.x, x_0, clean, self.levels).double(),
         }
-        return Estimate(found, f"continuous, {terms} log-SNRs in {low:.1f} ... {high:.1f} for each image")
+        return SampledBound(found, f"continuous, {terms} log-SNRs in {low:.1f} ... {high:.1f} for each image")
 
 
 def ends(schedule: Schedule) -> tuple[float, float]:

@@ -52,15 +52,6 @@ class Solution:
     steps: Tensor
 
 
-def root_mean_square(tolerance: float) -> Norm:
-    """The customary norm: error against tolerance (1 + |y|), root mean square over the row."""
-
-    def norm(error: Tensor, y: Tensor) -> Tensor:
-        return (error / (tolerance * (1.0 + y.abs()))).square().mean(1).sqrt()
-
-    return norm
-
-
 def solve(f: Field, y: Tensor, start: float, end: float, *, norm: Norm, first: float = 0.1) -> Solution:
     """Carry y (B, n) float64 from s = start to s = end; `first` is the length of the first step tried.
 

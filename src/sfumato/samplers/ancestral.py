@@ -54,7 +54,7 @@ class Ancestral(Solver[None]):
         """x_s drawn from the reverse step."""
         posterior: Posterior = denoiser(x_t, t, cond)
         q = transition(t, s)
-        if not isinstance(s.sigma, Tensor) and s.sigma == 0:
+        if s.clean:
             return posterior.combine(q.from_noisy, x_t, q.from_clean), None
         std = sqrt(self.variance(t, s, posterior))
         if isinstance(s.sigma, Tensor) and isinstance(std, Tensor):

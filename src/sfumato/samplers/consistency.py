@@ -42,6 +42,5 @@ class Consistency(Solver[None]):
     ) -> tuple[Tensor, None]:
         """alpha_s f(x_t) + sigma_s z."""
         answer: Posterior = denoiser(x_t, t, cond)
-        last = not isinstance(s.sigma, Tensor) and s.sigma == 0
-        drawn: tuple[Term, ...] = () if last else ((s.sigma, draw(noise, x_t)),)
+        drawn: tuple[Term, ...] = () if s.clean else ((s.sigma, draw(noise, x_t)),)
         return answer.combine(0.0, x_t, s.alpha, *drawn), None

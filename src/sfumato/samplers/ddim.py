@@ -18,6 +18,7 @@ from ..core.noise import Noise
 from ..core.stable import Scalar, expm1, sqrt
 from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level, Term
+from ..diffusion.transition import fresh
 from .solver import Solver, draw
 
 
@@ -50,10 +51,9 @@ class Ddim(Solver[None]):
         if self.eta == 0:
             keep, gain = exponential(t, s)
             return posterior.combine(keep, x_t, gain), None
-        fresh = -(self.eta**2) * expm1(t.log_snr - s.log_snr)  # part of sigma_s^2 that is drawn anew
-        k = s.sigma * sqrt(1.0 - fresh) / t.sigma
-        last = not isinstance(s.sigma, Tensor) and s.sigma == 0
-        drawn: tuple[Term, ...] = () if last else ((s.sigma * sqrt(fresh), draw(noise, x_t)),)
+        new = self.eta**2 * fresh(t, s)  # part of sigma_s^2 that is drawn anew
+        k = s.sigma * sqrt(1.0 - new) / t.sigma
+        drawn: tuple[Term, ...] = () if s.clean else ((s.sigma * sqrt(new), draw(noise, x_t)),)
         return posterior.combine(k, x_t, s.alpha - k * t.alpha, *drawn), None
 
 

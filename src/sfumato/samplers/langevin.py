@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..core.condition import NOTHING, Condition
 from ..core.noise import Noise
+from ..core.shapes import per_sample_mask
 from ..diffusion.denoiser import Denoiser, Posterior
 from ..diffusion.level import Level, combine
 from .ancestral import Ancestral
@@ -56,10 +57,11 @@ class AnnealedLangevin(Solver[None]):
 
     Between levels x keeps its signal: it is rescaled by alpha_s/alpha_t, which is 1 where noise is only
     added. The last answer without noise is that of Song & Ermon (2020, sec. 3.4) and Jolicoeur-Martineau
-    et al. (2021). A grid of a single level is plain Langevin dynamics.
+    et al. (2021). A grid of a single level is plain Langevin dynamics. Order 0: more levels leave the bias of
+    the moves, which goes with the ratio alone.
     """
 
-    order = 1
+    order = 0
 
     def __init__(self, moves: int = 5, ratio: float = 0.3) -> None:
         _check(moves, ratio)
@@ -88,7 +90,7 @@ class AnnealedLangevin(Solver[None]):
         last: Posterior = denoiser(x_t, t, cond)
         answer = last.combine(0.0, x_t, s.alpha)
         if isinstance(clean, Tensor):
-            answer = torch.where(clean[_rows(x_t)], answer, combine((s.alpha / t.alpha, x_t)))
+            answer = torch.where(per_sample_mask(clean, x_t), answer, combine((s.alpha / t.alpha, x_t)))
         return answer, None
 
 
@@ -130,7 +132,7 @@ class PredictorCorrector(Solver[Any]):
         ratio = math.sqrt(2.0) * self.ratio
         corrected = langevin(denoiser, x_s, s, self.moves, ratio, cond=cond, noise=noise)
         if isinstance(clean, Tensor):
-            corrected = torch.where(clean[_rows(x_s)], x_s, corrected)
+            corrected = torch.where(per_sample_mask(clean, x_s), x_s, corrected)
         return corrected, state
 
 
@@ -158,11 +160,6 @@ def best_ratio(factor: float, moves: int) -> float:
         return (1.0 - r * r) ** (2 * moves) * (factor**2 - settled) + settled
 
     return min((k / 100 for k in range(5, 80)), key=lambda r: abs(variance(r) - 1.0))
-
-
-def _rows(x: Tensor) -> tuple[slice | None, ...]:
-    """The index that makes a mask (B,) ready to meet x (B, ...)."""
-    return (slice(None), *(None,) * (x.ndim - 1))
 
 
 def _check(moves: int, ratio: float, most: float = 1.0) -> None:

@@ -32,7 +32,7 @@ from ..core.shapes import event_sum, per_sample
 from ..core.stable import Scalar, log, sqrt
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level
-from ..diffusion.paths import Path
+from ..diffusion.paths import Path, VariancePreserving
 from .adaptive import Norm, solve
 from .solver import draw
 
@@ -115,7 +115,8 @@ def log_likelihood(
     with torch.inference_mode(False), torch.no_grad():
         x = x.clone()  # made in inference mode, it could not take part in a backward pass
         flow = _Flow(denoiser, path, cond, divergence or divergence_for(x), x, noise)
-        ends = [_framed(path.level(value)) for value in (low, high)]
+        # divided by r, a level of any path is the variance-preserving one
+        ends = [VariancePreserving().level(value) for value in (low, high)]
         size = x[0].numel()
         start = torch.cat([ends[1].alpha * x.double().flatten(1), x.new_zeros(len(x), 1).double()], 1)
         solution = solve(flow, start, high, low, norm=_norm(size, tolerance), first=0.25)
@@ -161,12 +162,6 @@ class _Flow:
             (back,) = torch.autograd.grad(mean, u, v, retain_graph=keep)
             trace += event_sum(back * v)
         return mean.detach(), trace / self.share
-
-
-def _framed(level: Level) -> Level:
-    """The level after division by r: the variance-preserving one of the same log-SNR."""
-    r = sqrt(level.alpha**2 + level.sigma**2)
-    return Level(level.alpha / r, level.sigma / r)
 
 
 def _norm(size: int, tolerance: float) -> Norm:

@@ -71,4 +71,4 @@ def _slope(h: Scalar, before: Scalar, s: Level) -> Scalar:
     """h/(2 h'), and 0 where s is clean (h infinite)."""
     if isinstance(h, Tensor):
         return torch.where(torch.isfinite(h), 0.5 * h / before, 0.0)
-    return 0.5 * h / before if s.sigma != 0 else 0.0
+    return 0.0 if s.clean else 0.5 * h / before

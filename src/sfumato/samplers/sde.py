@@ -123,7 +123,7 @@ class SdeHeun(Solver[None]):
         """A first answer by a constant mean, then the line between the means at both ends."""
         posterior: Posterior = denoiser(x_t, t, cond)
         first = _constant(posterior, x_t, t, s, noise)
-        if not isinstance(s.sigma, Tensor) and s.sigma == 0:
+        if s.clean:
             return first, None
         bend = _where_noisy(s, _bend(t, s))
         then: Posterior = denoiser(first, s, cond)
@@ -133,8 +133,7 @@ class SdeHeun(Solver[None]):
 def _constant(posterior: Posterior, x_t: Tensor, t: Level, s: Level, noise: Noise | None) -> Tensor:
     """The step with a constant mean: ancestral sampling with the small variance."""
     q = transition(t, s)
-    clean = not isinstance(s.sigma, Tensor) and s.sigma == 0
-    drawn = () if clean else ((sqrt(q.var), draw(noise, x_t)),)
+    drawn = () if s.clean else ((sqrt(q.var), draw(noise, x_t)),)
     return posterior.combine(q.from_noisy, x_t, q.from_clean, *drawn)
 
 
@@ -148,4 +147,4 @@ def _where_noisy(s: Level, value: Scalar) -> Scalar:
     """0 where s is clean: there is no line to infinite log-SNR."""
     if isinstance(s.sigma, Tensor):
         return torch.where(s.sigma > 0, value, 0.0)
-    return value if s.sigma != 0 else 0.0
+    return 0.0 if s.clean else value

@@ -77,7 +77,7 @@ class UniPC(Solver[Past | None]):
             x_t = _advance(state.x, state.level, t, state.known[0], (*state.known[1:], here))
             before = state.known
         known = (here, *before)[: self.order]
-        points = known[1:] if isinstance(s.sigma, Tensor) or s.sigma != 0 else ()  # clean: h is infinite
+        points = () if s.clean else known[1:]  # clean: h is infinite
         return _advance(x_t, t, s, here, points), Past(x_t, t, known)
 
 
