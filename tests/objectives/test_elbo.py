@@ -5,7 +5,9 @@ import torch
 
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
+from sfumato.distributions.gaussian import Gaussian
 from sfumato.models.likelihood import BernoulliLikelihood, DiscretizedGaussianLikelihood, GaussianLikelihood
+from sfumato.models.trace import Latent, LatentVariableModel, Trace
 from sfumato.models.vae import Vae
 from sfumato.nets.plain import ConvDecoder, ConvEncoder
 from sfumato.objectives.elbo import Elbo, ImportanceWeighted
@@ -68,6 +70,47 @@ def test_free_bits_lift_every_unit_to_their_floor_without_a_gradient_below_it():
     high = loss(Elbo(free_bits=100.0), vae)
     without = gradient(vae, high.terms["reconstruction"])
     torch.testing.assert_close(gradient(vae, high.total), without, rtol=1e-3, atol=1e-4)
+
+
+class Ladder(LatentVariableModel):
+    """Two rungs of two units; KL_2j = (slope_j z_1j)^2 / 2 depends on the draw, the rest on no slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor([0.1, 3.0], dtype=torch.float64))
+
+    def trace(self, x, *, noise):
+        zero = torch.zeros(len(x), 2, dtype=torch.float64)
+        first, prior = Gaussian(2.0 + zero, zero), Gaussian(zero, zero)
+        z = first.mean + noise.normal((len(x), 2), torch.float64)
+        second = Gaussian(self.slope * z, zero)
+        latents = (Latent(z, first, prior), Latent(second.mean, second, prior))
+        return Trace(Gaussian(torch.zeros_like(x), torch.zeros_like(x)), x, latents)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_on_a_ladder_a_unit_below_the_floor_has_no_gradient_however_many_draws(samples):
+    ladder, b = Ladder(), batch()
+    noise = Noise([0], rows=6)
+    draws = [ladder.trace(b.x, noise=noise) for _ in range(samples)]
+    units = torch.stack([torch.cat([v.kl_per_unit() for v in t.latents], 1) for t in draws]).mean(0)
+    floor = 2.0 * units[:, 2].max().item()  # above the first unit of the second rung, in every image
+    assert (units[:, 3] > floor).any()
+    found = loss(Elbo(free_bits=floor, samples=samples), ladder)
+    torch.testing.assert_close(found.terms["kl"] + found.terms["free_bits"], units.clamp_min(floor).sum(1))
+    below, above = gradient(ladder, found.total)
+    assert abs(below) < 1e-12 < abs(above)
+
+
+def test_one_draw_is_the_trace_itself_to_the_bit():
+    ladder, noise = Ladder(), Noise([0], rows=6)
+    trace = ladder.trace(batch().x, noise=noise)
+    found = loss(Elbo(free_bits=0.5), ladder)
+    short = torch.stack([(0.5 - v.kl_per_unit()).clamp_min(0.0).sum(1) for v in trace.latents]).sum(0)
+    kl = torch.stack([v.kl() for v in trace.latents]).sum(0)
+    assert torch.equal(found.terms["kl"], kl) and torch.equal(found.terms["free_bits"], short)
+    notes = torch.cat([v.kl_per_unit().mean(0) for v in trace.latents])
+    assert torch.equal(found.notes["kl_per_unit"], notes.detach())
 
 
 def test_the_loss_of_an_image_does_not_depend_on_its_batch():

@@ -8,7 +8,7 @@ by hand (the likelihood's learned scale does that; see models/likelihood.py). Th
     warmup     beta rises linearly from 0 over so many examples (Sonderby et al. 2016)
     free_bits  no unit gains from a KL below so many nats: free = sum_j max(free_bits - KL_j, 0)
                (Kingma et al. 2016, appendix C.8, per unit and per image, so that the loss of an image
-               does not depend on its batch)
+               does not depend on its batch; KL_j is the average over the draws)
     samples    the average of so many draws of z per image (less variance, the same bound)
 
 `reconstruction` and `kl` are always reported as they are: their sum is minus the ELBO, whatever the options.
@@ -55,7 +55,7 @@ class Elbo(Objective, Judge):
         traces = [model.trace(batch.x, noise=noise) for _ in range(self.samples)]
         if seen == 0:
             traces[0].check()
-        units = [latent.kl_per_unit() for latent in traces[0].latents]
+        units = _mean_units(traces)
         reconstruction = torch.stack([-trace.log_likelihood() for trace in traces]).mean(0)
         terms = {"reconstruction": reconstruction, "kl": _mean_kl(traces)}
         weights = {"reconstruction": 1.0, "kl": self.weight(seen)}
@@ -105,6 +105,12 @@ def _notes(units: list[Tensor]) -> dict[str, Tensor]:
     means = [u.detach().flatten(1).mean(0) for u in units]
     notes = {"kl_per_unit": torch.cat(means)}
     return notes | ({"kl_per_level": torch.stack([m.sum() for m in means])} if len(units) > 1 else {})
+
+
+def _mean_units(traces: list[Trace]) -> list[Tensor]:
+    """KL of every unit of each latent, (B, ...), averaged over traces, as `_mean_kl` is."""
+    latents = zip(*(trace.latents for trace in traces), strict=True)
+    return [torch.stack([latent.kl_per_unit() for latent in draws]).mean(0) for draws in latents]
 
 
 def _mean_kl(traces: list[Trace]) -> Tensor:
