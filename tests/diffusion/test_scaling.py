@@ -24,7 +24,8 @@ from sfumato.diffusion.scaling import (
 
 F64 = torch.float64
 PATHS = [VariancePreserving(), VarianceExploding(), SubVariancePreserving(), Linear()]
-ROWS = [EpsScaling(), X0Scaling(), VScaling(), ScoreScaling(), FlowScaling(), EdmScaling(0.7)]
+DATA = 0.7  # the standard deviation of the data that EDM's row is for
+ROWS = [EpsScaling(), X0Scaling(), VScaling(), ScoreScaling(), FlowScaling(), EdmScaling(DATA)]
 
 
 def name(row):
@@ -67,8 +68,9 @@ def test_targets_are_what_the_table_says(path):
     a, s = level.alpha, level.sigma
     x, eps, x_t = pair(level)
     r = math.hypot(a, s)
-    expected = [eps, x, (a * eps - s * x) / r, -eps / s, eps - x]
-    for row, target in zip(ROWS, expected, strict=False):
+    edm = (s * x / DATA - a * DATA * eps) / math.hypot(s, a * DATA)
+    expected = [eps, x, (a * eps - s * x) / r, -eps / s, eps - x, edm]
+    for row, target in zip(ROWS, expected, strict=True):
         assert torch.allclose(row.target(x, x_t, level), target, atol=1e-12)
 
 
