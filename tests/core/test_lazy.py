@@ -1,6 +1,7 @@
 """Postponed calls: building equals calling, JSON round-trips, and every slip is answered by name."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -29,6 +30,11 @@ class Bike:
 @dataclass(frozen=True)
 class Fleet:
     bikes: tuple[Bike, ...]
+
+
+@dataclass(frozen=True)
+class Rack:
+    holds: Wheel | Sequence[float]
 
 
 CATALOG = {"Wheel": Wheel, "Bike": Bike, "Fleet": Fleet}
@@ -91,12 +97,19 @@ def test_override_reaches_defaults_lists_by_number_and_parts_by_name():
         ("bikes.a.front.spokes", "many", "takes int"),
         ("bikes.a.front.tubeless", 1, "takes bool"),
         ("bikes.a.front", "Whel", "Did you mean 'Wheel'"),
+        ("bikes.a.front", "motor", r"Known: Wheel\.$"),
+        ("bikes.a.front", [1.0], "no known part"),
         ("bikes.a.name.x", 1, "nothing to set"),
     ],
 )
 def test_every_slip_names_the_legal_keys_or_types(path, value, words):
     with pytest.raises(UsageError, match=words):
         override(fleet(), path, value, CATALOG)
+
+
+def test_a_value_may_take_a_parts_place_where_the_annotation_admits_it():
+    rack = lazy(Rack)(lazy(Wheel)())
+    assert build(override(rack, "holds", [1.0, 2.0], CATALOG)).holds == [1.0, 2.0]
 
 
 json_values = st.recursive(

@@ -178,8 +178,10 @@ def _annotation(make: Callable[..., Any], key: str) -> Any:
 def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
     if isinstance(value, str) and value in catalog and (isinstance(old, Lazy) or inspect.isclass(hint)):
         return _part(value, hint, path, catalog)
-    if isinstance(old, Lazy) and not isinstance(value, Lazy) and value is not None:
-        raise UsageError(f"'{value}' is no known part", where=path, remedy=did_you_mean(str(value), catalog))
+    admitted = isinstance(value, (Lazy, type(None), *_classes(hint)))
+    if isinstance(old, Lazy) and not admitted:
+        remedy = did_you_mean(str(value), _fitting(hint, catalog))
+        raise UsageError(f"'{value}' is no known part", where=path, remedy=remedy)
     kinds = _kinds(hint) if hint is not None else ({type(old)} if old is not None else set())
     if not kinds or Any in kinds or isinstance(value, Lazy):
         return value
@@ -203,15 +205,26 @@ def _part(name: str, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
     """The catalog's part by a name, postponed with its defaults; UsageError where it cannot stand there."""
     make = catalog[name]
     made = make if inspect.isclass(make) else _annotation(make, "return")
-    kinds = {k for k in _kinds(hint) if inspect.isclass(k) and k is not type(None)}
+    kinds = _classes(hint)
     if inspect.isclass(made) and kinds and not any(issubclass(made, k) for k in kinds):
-        fitting = [n for n, m in catalog.items() if inspect.isclass(m) and issubclass(m, tuple(kinds))]
         words = " or ".join(sorted(k.__name__ for k in kinds))
-        raise UsageError(f"{name} is no {words}", where=path, remedy=did_you_mean(name, fitting))
+        remedy = did_you_mean(name, _fitting(hint, catalog))
+        raise UsageError(f"{name} is no {words}", where=path, remedy=remedy)
     try:
         return lazy(make)()
     except TypeError as error:
         raise UsageError(f"{name} needs more than its name: {error}", where=path, remedy=MORE) from None
+
+
+def _classes(hint: Any) -> set[type]:
+    """The classes an annotation names, None apart."""
+    return {k for k in _kinds(hint) if inspect.isclass(k) and k is not type(None)}
+
+
+def _fitting(hint: Any, catalog: Mapping[str, Any]) -> list[str]:
+    """The names of the catalog's classes that an annotation admits; all of them where there is none."""
+    kinds = tuple(_classes(hint))
+    return [n for n, m in catalog.items() if not kinds or (inspect.isclass(m) and issubclass(m, kinds))]
 
 
 def _kinds(hint: Any) -> set[Any]:
