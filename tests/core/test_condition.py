@@ -24,8 +24,10 @@ def test_truth_means_that_something_is_told():
 def test_join_fills_empty_slots_and_refuses_to_overwrite():
     joined = some().join(Condition(vector=torch.zeros(3, 2)))
     assert joined.vector is not None and torch.equal(joined.label, torch.arange(3))
-    with pytest.raises(ValueError, match="label"):
-        some().join(Condition(label=torch.arange(3)))
+    for slot, value in (("label", torch.arange(3)), ("residuals", (torch.ones(3, 2),))):
+        assert getattr(Condition(vector=torch.zeros(3, 2)).join(Condition(**{slot: value})), slot) is value
+        with pytest.raises(ValueError, match=slot):
+            some().join(Condition(**{slot: value}))
 
 
 def test_map_and_stack_act_on_every_slot():

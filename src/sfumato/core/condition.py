@@ -58,13 +58,17 @@ class Condition:
     def join(self, other: Condition) -> Condition:
         """Fill this condition's empty slots from another; both filling one slot is an error."""
         mine, theirs = ({f.name: getattr(c, f.name) for f in fields(c)} for c in (self, other))
-        for name in ("label", "vector", "concat", "tokens"):
-            if mine[name] is not None and theirs[name] is not None:
+        for name in mine:
+            if name != "present" and not (_empty(mine[name]) or _empty(theirs[name])):
                 raise ValueError(f"two conditions both fill the slot '{name}'")
-        merged = {k: theirs[k] if mine[k] is None or mine[k] == () else mine[k] for k in mine}
+        merged = {k: theirs[k] if _empty(mine[k]) else mine[k] for k in mine}
         if self.present is not None and other.present is not None:
             merged["present"] = self.present & other.present
         return Condition(**merged)
+
+
+def _empty(slot: Tensor | tuple[Tensor, ...] | None) -> bool:
+    return slot is None or (isinstance(slot, tuple) and not slot)
 
 
 NOTHING = Condition()
