@@ -161,6 +161,15 @@ def test_which_array_is_meant_must_be_clear(tmp_path):
     np.savez(tmp_path / "off.npz", images=np.eye(12).reshape(1, 12, 12), labels=np.zeros(5, int))
     with pytest.raises(DataError, match="5 labels for 1 examples"):
         open_data(tmp_path / "off.npz")
+    for labels, words in (
+        (np.eye(3, dtype=int), "labels of shape"),
+        (np.array([0.0, np.nan, 1.0]), "labels hold NaN"),
+        (np.array(1), "no labels for 3 examples"),
+    ):
+        for more in ({}, {"classes": np.array(["a", "b", "c"])}):
+            np.savez(tmp_path / "odd.npz", images=np.eye(12)[:, :4].reshape(3, 4, 4), labels=labels, **more)
+            with pytest.raises(DataError, match=words):
+                open_data(tmp_path / "odd.npz")
     np.savez(tmp_path / "cls.npz", images=np.eye(12).reshape(1, 12, 12), labels=[3], classes=np.array(["a"]))
     with pytest.raises(DataError, match="labels from 3 to 3 for 1 classes"):
         open_data(tmp_path / "cls.npz")
@@ -226,9 +235,10 @@ def test_ranges_are_those_of_the_data(tmp_path):
     np.save(tmp_path / "flat.npy", np.full((5, 4, 4), 0.25))
     with pytest.raises(DataError, match=r"every value is 0\.25"):
         open_data(tmp_path / "flat.npy")
-    np.save(tmp_path / "none.npy", np.zeros((0, 4, 4)))
-    with pytest.raises(DataError, match="no examples"):
-        open_data(tmp_path / "none.npy")
+    for kind, shape in ((float, (0, 4, 4)), (np.int64, (0, 4, 4)), (np.uint8, (5, 4, 0))):
+        np.save(tmp_path / "none.npy", np.zeros(shape, kind))
+        with pytest.raises(DataError, match="no examples"):
+            open_data(tmp_path / "none.npy")
 
 
 @pytest.mark.parametrize(

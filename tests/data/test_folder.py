@@ -229,6 +229,13 @@ def test_wrong_names_offer_the_right_one(tmp_path, monkeypatch):
         open_data("digits", size=32)
 
 
+def test_a_link_that_leads_nowhere_is_named_like_any_bad_file(tmp_path):
+    fill(tmp_path, 30)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "moved away.png")
+    data = open_data(tmp_path)
+    assert len(data) == 30 and data.survey.bad == [("gone.png", "No such file or directory")]
+
+
 def test_links_in_a_ring_and_hidden_files_do_no_harm(tmp_path):
     fill(tmp_path / "d" / "a", 2)
     (tmp_path / "d" / ".hidden.png").write_bytes(b"x")

@@ -165,12 +165,13 @@ def open_arrays(path: Path, options: Options) -> Dataset:
             remedy="Call it 'images' and the labels 'labels'.",
         )
     labels, names = _first(named, _LABELS), _first(named, ("classes", "class_names"))
+    names = None if names is None else names.astype(str).reshape(-1)
     if labels is not None and names is not None and labels.dtype.kind in "ui":
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
             raise DataError(
                 f"labels from {labels.min()} to {labels.max()} for {len(names)} classes", where=path
             )
-        labels = names.astype(str)[labels.reshape(-1)]
+        labels = names[labels]
     factors, factor_names = _first(named, _FACTORS), _first(named, ("factor_names", "latents_names"))
     return Dataset.of(
         found,

@@ -102,15 +102,21 @@ class Dataset:
         The layout follows the rule in `measure` or is named, e.g. layout="NCHW". `known` are further fields
         of Facts and `scale` = (low, high, spacing), for data whose range is known beforehand.
         """
+        if not np.size(array):
+            raise DataError(
+                f"there are no examples in an array of shape {np.shape(array)}",
+                where=source,
+                remedy="Give an array with one row for each example.",
+            )
         stored = np.ascontiguousarray(channels_first(stored_kind(np.asarray(array), source), layout))
         for what, column in (("labels", labels), ("factors", factors)):
-            if column is not None and len(column) != len(stored):
+            if column is not None and np.shape(column)[:1] != stored.shape[:1]:
                 raise DataError(
-                    f"{len(column)} {what} for {len(stored)} examples",
+                    f"{(*np.shape(column), 'no')[0]} {what} for {len(stored)} examples",
                     where=source,
                     remedy=f"Give one row of {what} for each example, in the same order.",
                 )
-        ids, names = (None, ()) if labels is None else number_labels(labels)
+        ids, names = (None, ()) if labels is None else number_labels(_labels(labels, source))
         values = None
         if factors is not None:
             values, factor_names = _factors(factors, factor_names, source)
@@ -248,6 +254,20 @@ class Dataset:
         chosen = np.zeros(n, dtype=bool)
         chosen[order[:wanted]] = True
         return Split(self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen)))
+
+
+def _labels(given: Sequence[Any] | NDArray[Any], source: str) -> NDArray[Any]:
+    """One label for each example; DataError for rows of several, one-hot ones among them, and for NaN."""
+    column = np.asarray(given)
+    if column.size != len(column):
+        raise DataError(
+            f"labels of shape {column.shape}: each example has one label",
+            where=source,
+            remedy="Number the classes: of one-hot rows labels.argmax(axis=1), else one column alone.",
+        )
+    if column.dtype.kind == "f" and not np.isfinite(column).all():
+        raise DataError("the labels hold NaN or infinity", where=source, remedy="Leave those examples out.")
+    return column
 
 
 def _factors(

@@ -133,6 +133,8 @@ class Facts:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Facts:
         """Facts from JSON values. A missing, unknown or impossible entry is refused by name."""
+        if not isinstance(value, Mapping):
+            raise RefusedError("data facts: no object with named entries", where="data.json")
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(value) - known)
         missing = sorted({"channels", "space"} - set(value))

@@ -79,9 +79,17 @@ class Folder(Labelled):
             yield self.item(name, path=str(self.root / name))
 
     def key(self) -> list[Any]:
-        stats = ((name, (self.root / name).stat()) for name in self.names)
-        files = [[name, s.st_size, s.st_mtime_ns] for name, s in stats]
+        files = [[name, *_state(self.root / name)] for name in self.names]
         return ["folder", str(self.root.resolve()), files, *self.table_key()]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of a file; (-1, -1) where it cannot be looked at, which the decoder then says of it."""
+    try:
+        found = path.stat()
+    except OSError:  # a link that leads nowhere, or in a circle
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -64,7 +64,10 @@ def options(
 ) -> Options:
     """Options from what was typed: size 64 (a square), "48x64" (height x width) or a pair; else words."""
     if channels not in (None, 1, 3):
-        raise UsageError(f"channels is 1 (gray) or 3 (colour), not {channels}")
+        raise UsageError(
+            f"channels is 1 (gray) or 3 (colour), not {channels}",
+            remedy="Give --channels 1 or 3, or leave it out: as most files are.",
+        )
     fits, alphas = _word(Fit, fit, "fit"), _word(Alpha, alpha, "alpha")
     return Options(_size(size), fits, alphas, channels, layout, labels, quarantine=quarantine)
 
