@@ -221,6 +221,21 @@ def test_a_changed_recipe_is_shown_leaf_by_leaf(tmp_path):
     assert differences({"a": [1]}, {"a": [1]}) == []
 
 
+def test_what_never_got_as_far_as_a_checkpoint_is_described_anew(tmp_path):
+    run = fresh(tmp_path / "run", saves=0)
+    assert run.begin({"lr": 2}, {"size": 8}, {"seed": 1})
+    assert run.read("recipe.json") == {"lr": 2} and run.read("run.json") == {"seed": 1}
+
+
+def test_a_full_disk_does_not_unlock(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("sfumato.training.lock.os.write", full)
+    with RunDir(tmp_path).lock(), pytest.raises(BusyError), RunDir(tmp_path).lock():
+        pass
+
+
 def test_the_last_two_and_the_best_are_kept(tmp_path):
     run = fresh(tmp_path / "run", saves=6)
     run.prune(["00002-main-4"])

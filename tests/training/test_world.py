@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sfumato.core.errors import WorkerError
 from sfumato.training.rundir import RunDir
 from sfumato.training.state import Progress, unpack
 from sfumato.training.world import World
@@ -48,6 +50,35 @@ def test_two_processes_equal_one(tmp_path):
     assert all(torch.equal(first[n], second[n]) for n in first if not n.endswith("calls"))
     chosen = [(tmp_path / f"two/rank-{r}.json").read_bytes() for r in (0, 1)]
     assert chosen[0] == chosen[1] and json.loads(chosen[0]) == state_two.chosen
+
+
+LEFT = """
+import os
+import torch
+from sfumato.core.errors import WorkerError
+from sfumato.training.world import World
+world = World.find(cpu=True)
+world.wait()
+if not world.main:
+    os._exit(9)
+try:
+    world.sum(torch.ones(3))
+except WorkerError as error:
+    os._exit(error.code)
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without processes")
+def test_a_process_left_alone_says_so_and_ends_with_its_code():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen([sys.executable, "-c", LEFT], env=os.environ | meeting | {"RANK": rank})
+        for rank in "01"
+    ]
+    assert [process.wait(timeout=120) for process in both] == [WorkerError.code, 9]
 
 
 def test_a_world_of_one_agrees_with_itself():

@@ -48,7 +48,7 @@ class HeldOutLoss:
             poll()
             rows = range(start, min(start + self.chunk, self.count))
             batch = self.data.batch(list(rows), self.device)
-            noise = Noise([seed_of("held-out", SEED, k) for k in rows], device=self.device)
+            noise = Noise.keyed("held-out", SEED, at=rows, device=self.device)
             seed_networks(seed_of("held-out", SEED, start), self.device)
             with execution.context(self.device):
                 values = self._values(objective, module, batch, noise, seen)

@@ -63,19 +63,19 @@ class RunDir:
     def begin(self, recipe: Any, facts: Any, about: Mapping[str, Any]) -> bool:
         """Create the folder, or check that it holds the same recipe and data; True if it is new.
 
+        New is also what never got as far as a checkpoint: nothing is bound to its description yet.
         UsageError lists what differs (a changed recipe is another run). Leftovers are removed.
         """
         for folder in (self.checkpoints, self.averages, self.samples):
             self.disk.make(folder)
         self.clean()
-        new = not (self.path / "recipe.json").exists()
-        if new:
-            if self.names():
-                raise RefusedError("the run has checkpoints but no recipe.json", where=self.path)
+        if not self.names():
             self.disk.replace(self.path / "run.json", to_json(dict(about)))
             self.disk.replace(self.path / "data.json", to_json(facts))
             self.disk.replace(self.path / "recipe.json", to_json(recipe))
             return True
+        if not (self.path / "recipe.json").exists():
+            raise RefusedError("the run has checkpoints but no recipe.json", where=self.path)
         for name, value in (("recipe.json", recipe), ("data.json", facts)):
             changed = differences(self.read(name), from_json(to_json(value), name))
             if changed:

@@ -24,6 +24,7 @@ from ..objectives.objective import Objective
 from .rates import Cosine, Rate
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+MOST_BATCH = 1 << 20  # more examples than any published step; a slip of the keyboard beyond
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ class Stage:
         """Refuse values no training can have, naming them."""
         _check_name(self.name)
         legal = {
-            "batch": self.batch >= 1,
+            "batch": 1 <= self.batch <= MOST_BATCH,
             "share": self.share > 0 and math.isfinite(self.share),
             "epochs": self.epochs >= 0 and math.isfinite(self.epochs),
             "clip": self.clip > 0,
             "decay": self.decay >= 0,
             "lengths": len(self.lengths) > 0 and all(0 < length < 0.28 for length in self.lengths),
-            "betas": all(0 <= beta < 1 for beta in self.betas),
+            "betas": len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
         }
         for key, fits in legal.items():
             if not fits:
@@ -122,7 +123,8 @@ class Recipe:
             raise UsageError(f"a recipe has stages with different names, not {names}")
         known = {name for name, _ in self.model.named_modules()}
         for stage in self.stages:
-            for path in (stage.on, stage.through) if isinstance(stage, Fit) else (stage.on,):
+            second = stage.through if isinstance(stage, Fit) else f"{stage.on}.{stage.train}".strip(".")
+            for path in (stage.on, second):
                 if path not in known:
                     raise UsageError(f"the model has no part '{path}'", where=f"stage '{stage.name}'")
 

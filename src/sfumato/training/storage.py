@@ -65,6 +65,10 @@ class Disk:
 
     def make(self, path: Path) -> None:
         """Create a folder and its parents; a folder that is there already is fine."""
+        if path.exists() and not path.is_dir():
+            raise StorageError(
+                "a file is where a folder should be", where=path, remedy="Move it, or give another place."
+            )
         if not path.is_dir():
             self.make(path.parent)
             self.guard(lambda: self.call(os.mkdir, path), path, "creating a folder")

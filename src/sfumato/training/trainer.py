@@ -336,7 +336,8 @@ class Trainer:
             raise DivergedError(
                 f"training diverged at {position:,} examples: {reason}",
                 where=f"stage '{run.stage.name}'; {self.keeper.last} is kept and finite",
-                remedy=f"Try a lower rate, for instance rate.peak = {peak:.1g}.",
+                remedy="Try a lower rate in a new folder: "
+                f"--set stages.{run.stage.name}.rate.peak={peak:.1g} --out NEW_FOLDER",
             )
         self.progress, checkpoint = found
         self._adopt(checkpoint)

@@ -6,6 +6,7 @@ read: what was seen, the number, the commonest cause, and what to try. No senten
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 # a latent unit that carries less than this many nats on average is not used
@@ -126,6 +127,8 @@ def constant(sample_stds: Sequence[float], between: float) -> list[str]:
     sample_stds: standard deviation within each sample; between: mean standard deviation, over the
     samples, of one value; both in model units.
     """
+    if not all(map(math.isfinite, sample_stds)):
+        return ["Samples hold NaN or infinity: the training has left the finite numbers, or the solver has."]
     if sample_stds and max(sample_stds) < 1e-3:
         return ["All samples are constant (one flat value): the training has failed or hardly begun."]
     if len(sample_stds) > 1 and between < 1e-3:

@@ -11,13 +11,19 @@ then follow the same path everywhere and need no exchange. Accelerate finds the 
 from __future__ import annotations
 
 import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from ..core.errors import WorkerError
+
 CPU = torch.device("cpu")
+PATIENCE = timedelta(minutes=10)  # for the slowest process: the main one draws and saves while others wait
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class World:
         """The world as launched, on CUDA if it is there; cpu: do not use it even so."""
         from accelerate import PartialState
 
-        state = PartialState(cpu=cpu or not torch.cuda.is_available())
+        state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=PATIENCE)
         _part_at_exit()
         return cls(state.device, state.process_index, state.num_processes)
 
@@ -45,13 +51,15 @@ class World:
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:
-            torch.distributed.all_reduce(tensor)
+            with _together():
+                torch.distributed.all_reduce(tensor)
         return tensor
 
     def share(self, tensor: Tensor) -> Tensor:
         """The main process' tensor, in place."""
         if self.size > 1:
-            torch.distributed.broadcast(tensor, 0)
+            with _together():
+                torch.distributed.broadcast(tensor, 0)
         return tensor
 
     def agree(self, value: float) -> float:
@@ -59,13 +67,27 @@ class World:
         if self.size == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+        with _together():
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
         return float(shared)
 
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
-            torch.distributed.barrier()
+            with _together():
+                torch.distributed.barrier()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """An exchange with the other processes; WorkerError if one of them is gone or does not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkerError(
+            f"another process of this run is gone or silent ({str(error).splitlines()[0]:.120})",
+            remedy="The last checkpoint is kept: start the same command again, with all its processes.",
+        ) from error
 
 
 @cache
