@@ -1,5 +1,6 @@
 """A sample is a function of its seed and of what is given, part by part."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -149,7 +150,19 @@ def test_user_mistakes_are_named():
         Reconstruction(ddpm())
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"temperature": -1.0}, {"interval": (1.0, 0.0)}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"steps": 10**9},
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"latent_temperature": math.inf},
+        {"start": math.inf},
+        {"interval": (1.0, 0.0)},
+    ],
+    ids=str,
+)
 def test_plans_that_cannot_be_followed_are_refused(bad):
     with pytest.raises(UsageError):
         Plan(**bad)

@@ -42,6 +42,8 @@ VARIANTS = [
     ("contractive-ae", {"shallow": False, "latent": 4}),
     ("vae", {}),
     ("vae", {"conditional": True}),
+    ("vae", {"components": 0}),
+    ("diffusevae", {"components": 0, "conditional": True}),
     ("beta-vae", {}),
     ("beta-vae", {"capacity": 5.0}),
     ("sparse-ae", {"shallow": False, "latent": 4}),

@@ -25,6 +25,7 @@ from ..samplers.heun import Heun
 from ..samplers.solver import Solver
 from .guides import Guide
 
+MOST_STEPS = 100_000  # of a plan; a grid is a list of levels
 START = "Give a positive ratio of noise to signal, for instance 1, or leave it out to start from pure noise."
 
 
@@ -57,13 +58,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
-        if self.steps < 1:
-            raise UsageError(f"{self.steps} sampling steps", remedy="Give at least 1 step, e.g. --steps 18.")
-        if self.temperature < 0.0 or self.latent_temperature < 0.0:
+        if not 1 <= self.steps <= MOST_STEPS:
             raise UsageError(
-                "a negative temperature", remedy="Temperatures are 0 or more; 1 is the model itself."
+                f"{self.steps:,} sampling steps", remedy=f"Give 1 to {MOST_STEPS:,} steps, e.g. --steps 18."
             )
-        if self.start is not None and not self.start > 0.0:
+        for heat in (self.temperature, self.latent_temperature):
+            if not (math.isfinite(heat) and heat >= 0.0):
+                raise UsageError(
+                    f"a temperature of {heat:g}", remedy="Temperatures are 0 or more; 1 is the model itself."
+                )
+        if self.start is not None and not (math.isfinite(self.start) and self.start > 0.0):
             raise UsageError(f"sampling from {self.start:g} times as much noise as signal", remedy=START)
         if not (math.isfinite(self.scale) and self.scale >= 0.0):
             raise UsageError(

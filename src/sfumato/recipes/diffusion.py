@@ -49,7 +49,8 @@ def ddpm(
 ) -> Recipe:
     """The model of Ho et al. 2020: eps prediction on a linear table of betas, sampled in T ancestral steps.
 
-    For comparison with the literature. `diffusion` is better at every budget and 30 times faster to sample.
+    For comparison with the literature. A sample takes T network calls, 1,000 unless told otherwise; one of
+    `diffusion` takes 18.
 
     conditional  give the class to the network, with dropout 0.1 for guidance (Ho & Salimans 2022)
     cosine       the cosine table of Nichol & Dhariwal (2021) in place of the linear one
@@ -71,6 +72,8 @@ def ddpm(
 
 def table(steps: int, cosine: bool) -> BetaTable:
     """The postponed table of betas: linear, or cosine."""
+    if steps < 1:
+        raise UsageError(f"a table of {steps} steps", remedy="For example: --set steps=1000")
     return lazy(BetaTable)(lazy(cosine_betas if cosine else linear_betas)(steps))
 
 
@@ -166,7 +169,8 @@ def modern_objective(facts: Facts) -> Objective:
 def modern_plan() -> Plan:
     """18 steps of UniPC, equal in log-SNR: as good as 18 Heun steps at half their network calls.
 
-    On this grid 10 steps are enough on digits; on Karras' grid 10 steps of UniPC are three times worse.
+    Digits 8 x 8, 1.15 M parameters, 60,000 examples (docs/log.md): Frechet distance 0.305, of Heun 0.308;
+    ten steps of UniPC on this grid have 0.93, on Karras' grid 2.2 to 2.7.
     """
     return lazy(Plan)(steps=18, solver=lazy(UniPC)(), grid=lazy(LogSnr)(LOWEST, HIGHEST))
 
@@ -177,7 +181,7 @@ def class_count(facts: Facts, conditional: bool) -> int:
         raise UsageError(
             "a class-conditional model needs labelled data",
             where=facts.source or None,
-            remedy="Put each class into a folder of its own, or leave out conditional=true.",
+            remedy="Put each class into a folder of its own, or give a table of them with --labels.",
         )
     return len(facts.classes) if conditional else 0
 

@@ -14,7 +14,7 @@ from ..data.facts import Facts
 from ..models.codec import Pixels
 from ..models.generator import Generator
 from ..models.likelihood import Likelihood
-from ..models.prior import MixturePrior
+from ..models.prior import LatentPrior, MixturePrior, StandardNormalPrior
 from ..models.reconstruction import Reconstruction, Shifted
 from ..models.vae import Vae
 from ..objectives.elbo import Elbo
@@ -52,18 +52,23 @@ def vae(
     beta         weight of the KL; 1 is the ELBO
     warmup       examples over which beta rises from 0
     free_bits    nats of KL per unit below which nothing is gained
-    components   largest number of components of the prior on z; 1 is a single Gaussian
+    components   largest number of components of the prior on z; 1 is a single Gaussian, 0 the N(0, I) of
+                 the ELBO, which is not fitted
     mixture      logistics in each pixel's likelihood, all read from the decoder; 0: one learned scale
     conditional  a prior for each class, so that a class can be asked for
     batch        images in a training step
     """
     classes = class_count(facts, conditional)
+    if classes and not components:
+        raise UsageError(
+            "N(0, I) is the same for every class", remedy="Leave conditional out, or give components=16."
+        )
     latent = latent or latent_size(facts)
     return lazy(Recipe)(
         model=vae_generator(facts, latent, width, components, classes, mixture=mixture),
         stages=(
             vae_stage(lazy(Elbo)(beta, warmup, free_bits), on="codec", share=1.0, batch=batch),
-            lazy(Fit)(name="prior", on="density", through="codec"),
+            *fits(components, on="density", through="codec"),
         ),
     )
 
@@ -91,7 +96,7 @@ def diffusevae(
     latent       dimensions of z; 0: about the square root of the data's, 8 to 128
     width        channels of the refiner's first level; 0: chosen by image size
     beta         weight of the KL in the first stage; 1 is the ELBO
-    components   largest number of components of the prior on z
+    components   largest number of components of the prior on z; 0: the N(0, I) of the ELBO, not fitted
     conditional  give the class to the refiner, and to the prior on z
     dropout      within the refiner's residual blocks; not said: 0.1 for fewer than 5,000 images, else 0
     batch        images in a training step of the refiner
@@ -118,7 +123,7 @@ def diffusevae(
         ),
         stages=(
             vae_stage(lazy(Elbo)(beta), on="conditioner.first.codec", share=SHARE, batch=128),
-            lazy(Fit)(name="prior", on="conditioner.first.density", through="conditioner.first.codec"),
+            *fits(components, on="conditioner.first.density", through="conditioner.first.codec"),
             lazy(Stage)(
                 name="refiner",
                 objective=modern_objective(facts),
@@ -148,9 +153,21 @@ def vae_generator(
         _, decoder = encoder_and_decoder(replace(facts, channels=outputs), latent=latent, width=width)
     return lazy(Generator)(
         codec=lazy(Vae)(encoder, decoder, likelihood or likelihood_of(facts), latent),
-        density=lazy(MixturePrior)(latent, components if not classes else max(1, components // 4), classes),
+        density=latent_prior(latent, components, classes),
         conditioner=labels(classes),
     )
+
+
+def latent_prior(latent: int, components: int, classes: int) -> LatentPrior:
+    """The postponed prior on z: so many components at most, a quarter for each class; none: N(0, I)."""
+    if not components:
+        return lazy(StandardNormalPrior)(latent)
+    return lazy(MixturePrior)(latent, components if not classes else max(1, components // 4), classes)
+
+
+def fits(components: int, *, on: str, through: str) -> tuple[Fit, ...]:
+    """The postponed stage that fits the prior to encoded data; none for N(0, I)."""
+    return (lazy(Fit)(name="prior", on=on, through=through),) if components else ()
 
 
 def vae_stage(objective: Objective, *, on: str, share: float, batch: int) -> Stage:

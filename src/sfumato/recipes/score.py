@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+from ..core.errors import UsageError
 from ..core.lazy import lazy
 from ..data.facts import Facts
 from ..diffusion.clocks import geometric
@@ -48,8 +49,8 @@ def ncsn(
 ) -> Recipe:
     """Noise-conditional score network: denoising score matching, sampled by annealed Langevin dynamics.
 
-    For comparison with the literature (Song & Ermon 2019, 2020), which `diffusion` has left behind: the
-    dynamics takes about levels * moves network calls a sample. `--solver pc` spends them better.
+    For comparison with the literature (Song & Ermon 2019, 2020): the dynamics takes about levels * moves
+    network calls a sample. `--solver pc` takes two a step, for any number of steps.
 
     conditional  give the class to the network, with dropout 0.1 for guidance
     width        channels of the first level; 0: chosen by image size
@@ -57,6 +58,9 @@ def ncsn(
     moves        Langevin steps on each rung
     batch        images in a training step
     """
+    for name, value, least in (("levels", levels, 0), ("moves", moves, 1)):
+        if value < least:
+            raise UsageError(f"{name} = {value}", remedy=f"Give {least} or more, or leave {name} out.")
     classes = class_count(facts, conditional)
     size = math.prod(facts.shape)
     highest = round(3.0 * math.sqrt(size) * spread(facts), 1)  # about the longest distance between examples

@@ -34,6 +34,7 @@ from .sizes import spread
 
 ANCHORED = (VScaling, FlowScaling, EdmScaling, ConsistencyScaling)  # rows on which a student can answer
 FLOOR = 0.002  # sigma/alpha at which a consistency model's trajectories end
+MOST_STEPS = 4096  # of a teacher's grid; finer ones change nothing and take minutes to lay out
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def powers_of_two(**values: int) -> None:
                 f"{name} = {value} is no power of two, so halving does not lead there",
                 remedy=f"For example: --set {name}={near}",
             )
+        if value > MOST_STEPS:
+            remedy = f"A teacher is taken over at {MOST_STEPS:,} steps at most."
+            raise UsageError(f"{name} = {value:,} steps", remedy=remedy)
 
 
 def row_of(teacher: Taught) -> Any:
