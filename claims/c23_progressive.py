@@ -9,7 +9,7 @@ is below that of its teacher's DDIM on the same grid, in every seed; and at 4 st
 the teacher's at 50.
 """
 
-from sfumato.app.steps import students
+from sfumato.app.student_curve import students
 
 from .distilling import Lab, calls_figure, calls_table
 

@@ -13,7 +13,7 @@ images that z decides is at least 0.9 times the teacher's.
 
 import torch
 
-from sfumato.app.steps import students
+from sfumato.app.student_curve import students
 from sfumato.models.given import Given, seeds_of
 
 from .distilling import Lab, calls_table

@@ -12,7 +12,7 @@ from sfumato.app.distill import distill
 from sfumato.app.evaluate import labels_like
 from sfumato.app.judges import judges
 from sfumato.app.run import Run
-from sfumato.app.steps import Way, measured, real_features, students, teachers
+from sfumato.app.student_curve import Way, measured, real_features, students, teachers
 from sfumato.app.train import Budget, train
 from sfumato.models.given import Given
 

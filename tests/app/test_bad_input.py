@@ -92,7 +92,16 @@ def constant(place):
     return path
 
 
+def constant_pictures(place):
+    folder = empty(place)
+    for i in range(12):
+        Image.new("RGB", (8, 8), (10, 20, 30)).save(folder / f"{i}.png")
+    return folder
+
+
 CASES = [
+    (constant, 3),
+    (constant_pictures, 3),
     (empty, 3),
     (other_files, 3),
     (broken, 3),
@@ -135,9 +144,18 @@ def test_the_folder_of_a_user_one_level_up_is_pointed_down(tmp_path, capsys):
         ["--size", "many"],
         ["--fit", "squeeze"],
         ["--alpha", "grey"],
+        ["--channels", "0"],
+        ["--held-out", "nan"],
+        ["--held-out", "1.5"],
+        ["--held-out", "0.2", "--test", "elsewhere"],
         ["--examples", "0"],
         ["--examples", "-5"],
+        ["--seed", "-5"],
+        ["--seed", str(2**63)],
         ["--set", "batch=0"],
+        ["--set", "batch=1000000000"],
+        ["--set", "stages.vae.betas=[0.9]"],
+        ["--set", "stages.vae.train=nowhere"],
         ["--set", "latent=-2"],
         ["--set", "stages.vae.rate.peak=fast"],
         ["--set", "stages.vae.rate.peek=1"],
@@ -173,6 +191,54 @@ def test_a_folder_that_is_no_run_says_what_one_is(tmp_path, capsys):
     for verb in ("sample", "reconstruct", "interpolate", "traverse", "evaluate"):
         assert command([verb, str(tmp_path), "--json"]) == 4
         assert "no run folder" in answer(capsys)["error"]
+
+
+@pytest.mark.parametrize(
+    ("about", "facts", "recipe", "words"),
+    [
+        ({}, 3, 3, "no entry 'recipe'"),
+        (3, 3, 3, "no entry 'recipe'"),
+        ({"recipe": "vae", "data": "digits", "fingerprint": "0"}, 3, 3, "named entries"),
+        (
+            {"recipe": "vae", "data": "digits", "fingerprint": "0"},
+            {"channels": 1, "space": [8, 8]},
+            3,
+            "no recipe",
+        ),
+    ],
+)
+def test_a_run_whose_description_is_none_is_refused(about, facts, recipe, words, tmp_path, capsys):
+    for name, value in (("run", about), ("data", facts), ("recipe", recipe)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    assert command(["sample", str(tmp_path), "--json"]) == 4
+    assert words in answer(capsys)["error"]
+
+
+def test_the_doctors_next_command_is_the_one_that_works(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sfumato.app.estimate.estimate", lambda *_: 1 / 0)
+    folder, preview = pictures(tmp_path / "my data", 12), str(tmp_path / "p.png")
+    (folder / "bad.png").write_bytes(b"")
+    assert command(["doctor", str(folder), "--size", "8", "--channels", "1", "--preview", preview]) == 0
+    said = capsys.readouterr().out
+    assert f"train diffusevae '{folder}' --size 8 --channels 1 --quarantine\n" in said
+    assert said.count(": division by zero.") == 2, "an estimate that fails is one sentence"
+    assert said.index("bad.png") < said.index("division"), "the report comes first"
+    few = pictures(tmp_path / "few", 3)
+    assert command(["doctor", str(few), "--preview", preview]) == 0
+    said = capsys.readouterr().out
+    assert "Next" not in said and "Training would refuse" in said
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_drawn(tmp_path, capsys):
+    run, taken = tmp_path / "run", tmp_path / "taken"
+    words = ["train", "vae", str(pictures(tmp_path / "data")), "--examples", "64", "--out", str(run)]
+    assert command([*words, "--json"]) == 0
+    taken.write_text("a file")
+    for verb in ("sample", "interpolate", "traverse", "reconstruct"):
+        assert command([verb, str(run), "--out", str(taken), "--json"]) == 5
+        assert "a file is where a folder should be" in answer(capsys)["error"]
+    for reach in ("nan", "inf", "-1", "0"):
+        assert command(["traverse", str(run), "--reach", reach, "--json"]) == 2
 
 
 def test_constant_images_are_named_before_training(tmp_path, capsys):

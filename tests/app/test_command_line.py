@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sfumato
+from sfumato.app import progress
 from sfumato.app.cli import run
+from sfumato.app.console import Console
 from sfumato.app.options import parse_set
 from sfumato.app.train import world_of
 from sfumato.core.errors import UsageError
@@ -39,6 +43,7 @@ def test_help_answers_without_torch():
         (["sample", "x", "--n"], "n"),
         (["sample", "x", "-n", "0"], "'-n'"),
         (["sample", "x", "--steps", "0"], "'--steps'"),
+        (["sample", "x", "--batch", "0"], "'--batch'"),
     ],
 )
 def test_usage_errors_exit_with_two_and_name_the_word(arguments, words, capsys):
@@ -90,6 +95,35 @@ def test_each_mistake_has_its_code_and_a_remedy(arguments, code, capsys, tmp_pat
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert answer["code"] == code and answer["error"] and answer["remedy"]
     assert [p for p in tmp_path.rglob("*") if p.suffix == ".safetensors"] == []
+
+
+def test_a_long_drawing_says_how_long_and_draws_the_same(runs, capsys, monkeypatch):
+    model = sfumato.open(runs / "model")
+    whole = model.sample(20, class_name="7")
+    for name in ("LONG", "QUIET"):
+        monkeypatch.setattr(progress, name, 0.0)
+    pace = progress.Pace(Console(), 20)
+    assert np.array_equal(model.sample(20, class_name="7", pace=pace), whole) and pace.done == 20
+    for verb in ("sample", "evaluate"):
+        capsys.readouterr()
+        assert run([verb, str(runs / "model"), "-n", "20", "--json"]) == 0
+        said = capsys.readouterr()
+        assert "16 of 20 images drawn, about " in said.err and json.loads(said.out)
+
+
+def test_verbs_that_show_rows_take_a_class_and_guidance(runs, capsys):
+    model = sfumato.open(runs / "model")
+    asked = {"class_name": "7", "guidance": 3.0}
+    rows = model.interpolate(2, between="z", **asked)["z"]
+    assert np.allclose(rows[0], model.sample(1, **asked)[0], atol=1)
+    assert not np.array_equal(rows[0], model.interpolate(2, between="z", guidance=3.0)["z"][0])
+    middle = model.traverse(1, 3, **asked).rows
+    assert not np.array_equal(*(next(iter(r.values())) for r in (middle, model.traverse(1, 3).rows)))
+    one, two = (model.reconstruct(count=4, class_name=name, guidance=3.0) for name in ("7", "1"))
+    assert not np.array_equal(one.rows["refined"], two.rows["refined"])
+    for verb in ("reconstruct", "interpolate", "traverse"):
+        words = [verb, str(runs / "model"), "-n", "2", "--guidance", "2", "--json", "--class"]
+        assert (run([*words, "7"]), run([*words, "eight"])) == (0, 2)
 
 
 keys = st.text(alphabet="abcdefghij._", min_size=1).filter(lambda s: s.strip())

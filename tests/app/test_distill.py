@@ -12,7 +12,7 @@ from sfumato.app import distill as module
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.distill import distill
-from sfumato.app.stepped import lines, read_steps
+from sfumato.app.step_table import lines, read_steps
 from sfumato.app.student import check_student
 from sfumato.app.teacher import check_teacher
 from sfumato.app.train import Budget, train
@@ -231,6 +231,9 @@ def test_the_default_budget_is_a_part_of_the_teachers(pixel):
     [
         ({"steps": 3}, "progressive", "no power of two"),
         ({"first": 48}, "progressive", "no power of two"),
+        ({"first": 2**29}, "progressive", "536,870,912 steps"),
+        ({"first": 2**29}, "shortcut", "536,870,912 steps"),
+        ({"warm": -1.0}, "continuous", "warms up"),
         ({"steps": 8, "first": 8}, "progressive", "cannot be halved"),
         ({"steps": 0}, "easy", "sampling steps"),
         ({"guidance": 2.0}, "easy", "no condition to be guided by"),
@@ -257,6 +260,14 @@ def test_runs_that_are_no_diffusion_model_are_refused(trained, student, tmp_path
         distill(student, out=tmp_path / "c", **WORDS)
     with pytest.raises(RefusedError):
         distill(tmp_path / "nothing", out=tmp_path / "d", **WORDS)
+
+
+def test_a_teacher_is_not_moved_aside_by_its_student_nor_judged_late(pixel, trained, tmp_path):
+    with pytest.raises(UsageError, match="its teacher's place"):
+        distill(pixel, out=pixel, fresh=True, **WORDS)
+    with pytest.raises(UsageError, match="is no classifier"):
+        distill(pixel, out=tmp_path / "s", **WORDS | {"judged": 30, "judge": trained / "model"})
+    assert (pixel / "run.json").exists() and not (tmp_path / "s" / "recipe.json").exists()
 
 
 def test_a_teacher_that_diverged_or_learned_nothing_is_refused(pixel):

@@ -1,8 +1,13 @@
 """The doctor's estimate: counted, not guessed."""
 
-import pytest
+import json
 
-from sfumato.app.estimate import NUMBERS, estimate
+import pytest
+import torch
+
+from sfumato.app import estimate as module
+from sfumato.app.cli import run
+from sfumato.app.estimate import FEW, FORECAST, NUMBERS, Steps, estimate
 from sfumato.core.lazy import build
 from sfumato.data.sources import open_data
 from sfumato.recipes import RECIPES
@@ -26,11 +31,32 @@ def test_parameters_are_those_that_are_trained(digits, name):
     assert estimate(digits, name).parameters == trained
 
 
-def test_memory_is_a_line_over_the_batch(digits):
-    """Weights cast for the step are there once, maps for every example: equal batches cost the same."""
-    sixteen, forty, sixty_four = (waiting(estimate(digits, "diffusion", {"batch": n})) for n in (16, 40, 64))
-    assert sixty_four - forty == pytest.approx(forty - sixteen, rel=0.02)
-    assert forty - sixteen > 24 * sixteen / 32  # and most of it is the maps
+@pytest.mark.parametrize("name", FORECAST)
+def test_memory_is_a_line_over_the_batch(digits, name):
+    """Weights cast for the step are there once, maps for every example: a few of them tell of a batch."""
+    steps = Steps(digits, name, {}, torch.device("cpu"))
+    told = waiting(estimate(digits, name, {"batch": 40}))
+    assert told == pytest.approx(steps.waiting(40), rel=0.02)
+    assert (
+        told - waiting(estimate(digits, name, {"batch": 16})) > 24 * told / 56
+    )  # and most of it is the maps
+
+
+def test_large_examples_are_tried_few_at_a_time_on_the_best_device(digits, monkeypatch):
+    counts, asked = [], []
+    step = Steps.step
+    monkeypatch.setattr(module, "ROOM", 1)
+    monkeypatch.setattr(module, "best_device", lambda name: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(Steps, "step", lambda self, n, seed=0: counts.append(n) or step(self, n, seed))
+    assert estimate(digits, "vae").batch > max(FEW) == max(counts) and asked == [None]
+
+
+def test_a_training_begins_with_its_estimate(tmp_path, capsys):
+    words = ["train", "vae", "digits", "--examples", "64", "--set", "width=8", "--out", str(tmp_path / "run")]
+    for times in (1, 0):
+        assert run([*words, "--held-out", "200"]) == 0
+        assert capsys.readouterr().out.count("Estimate for vae:") == times, "going on needs none"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["held_out"] == 200
 
 
 def test_nothing_is_kept(digits):

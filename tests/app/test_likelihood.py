@@ -10,7 +10,7 @@ from PIL import Image
 import sfumato
 from sfumato.app.cli import run as command
 from sfumato.app.likelihood import likelihood, ranks
-from sfumato.core.errors import UsageError
+from sfumato.core.errors import DataError
 
 STEP = 15  # the distance of the levels of the built-in digits
 
@@ -95,8 +95,8 @@ def test_images_of_another_size_range_or_without_a_class_are_refused(trained, tm
         (["--bound", "vlb", "--uniform"], "changes nothing"),
         (["--draws", "0"], "draws"),
     ]
-    for words, reason in cases:
-        assert command(["likelihood", run, *words, "--json"]) == 2, words
+    for k, (words, reason) in enumerate(cases):
+        assert command(["likelihood", run, *words, "--json"]) == (3 if k < 3 else 2), words  # 3: the images
         assert reason in json.dumps(answer(capsys)), words
 
 
@@ -110,7 +110,7 @@ def test_colours_of_another_number_are_refused(trained, tmp_path):
     folder.mkdir()
     ink = np.random.default_rng(0).integers(0, 17, (8, 8, 3)) * STEP
     Image.fromarray(ink.astype(np.uint8)).save(folder / "a.png")
-    with pytest.raises(UsageError, match="changed to fit"):
+    with pytest.raises(DataError, match="changed to fit"):
         likelihood(sfumato.open(trained / "model"), [str(folder)], class_name="1")
 
 
@@ -122,6 +122,16 @@ def test_evaluate_reports_the_bound_that_is_asked_for(runs, capsys):
     assert found["protocol"]["split"] == "held-out"
     assert command([*words, "--bound", "nll"]) == 2
     assert "no likelihood" in answer(capsys)["error"]
+
+
+def test_an_evaluation_refuses_before_it_draws_what_the_model_has_not(tmp_path, capsys):
+    out = str(tmp_path / "vae")
+    assert command(["train", "vae", "digits", "--examples", "64", "--out", out, "--json"]) == 0
+    for bound in ("ode", "vlb"):
+        capsys.readouterr()
+        assert command(["evaluate", out, "--bound", bound]) == 2
+        said = "".join(capsys.readouterr())
+        assert "Drawing" not in said and "autoencoder" in said
 
 
 def test_the_help_names_every_solver():

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from sfumato.app.bounds import vlb_metrics
 from sfumato.app.console import Console
 from sfumato.app.evaluate import evaluate
 from sfumato.app.run import open_run
 from sfumato.app.train import Budget, train
-from sfumato.app.vlb import vlb_metrics
 from sfumato.evaluation.scene import About
 
 QUIET = Console(silent=True)

@@ -47,7 +47,7 @@ def begin(
         "format": 1,
     }
     with folder.lock():
-        before = folder.read("run.json") if (folder.path / "recipe.json").exists() else {}
+        before = folder.read("run.json") if folder.names() else {}
         if before:
             check_words(before, about, folder.path)
         new = folder.begin(recipe, facts.to_json(), {**about, **software})
@@ -56,8 +56,7 @@ def begin(
         folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
         console.say(f"The exact tensors the model will see: {preview}")
         return
-    if folder.names():
-        console.say("This run exists with the same recipe and data: going on with it.")
+    console.say("This run exists with the same recipe and data: going on with it.")
     finished = len(before.get("stages_done", ())) == len(recipe.get("stages", ()))
     console.say(*about_budget(before["budget"], about["budget"], finished))
 

@@ -4,6 +4,8 @@
     vlb    the variational bound of a diffusion on grey levels
     elbo   the ELBO of a VAE, or with several draws its importance-weighted bound
 
+`evaluate` tells the second of every diffusion unasked, with its terms and from fewer images.
+
 An image's value is a function of the model, the image and the seed: its noise follows from a hash of its
 content, so neither its neighbours nor its place in a folder matter.
 """
@@ -18,19 +20,20 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from ..core.errors import UsageError, did_you_mean
-from ..core.noise import Noise, seed_of
+from ..core.errors import DataError, UsageError, did_you_mean
+from ..core.noise import Noise
 from ..core.shapes import rows_at_once
 from ..data.dataset import Batch, Dataset
 from ..evaluation.bits import CODE, DENSITY, MANY_TARGETS, Sums, bound_of, check_levels, unit_of
 from ..evaluation.flow import Flow, flow_log_prob
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
-from ..evaluation.variational import TERMS, vlb
+from ..evaluation.variational import TERMS, pixel_diffusion, variational_bounds, vlb
+from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..samplers.likelihood import FEW, Hutchinson
 from .latents import NO_CHANCE, protocol_of
-from .run import Run
+from .run import Run, batches
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,27 @@ class Found(NamedTuple):
 Score: TypeAlias = Callable[[Run, Batch, Noise, Asked], Found]
 
 
-def _ode(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
+def _flow(run: Run, asked: Asked) -> tuple[Flow, Plan]:
+    """How the ODE is solved, and the plan whose guidance it is under; UsageError for what cannot be."""
     how, floats = Flow(uniform=asked.uniform), run.facts.levels is None
     if asked.tolerance is not None:
         how = replace(how, tolerance=asked.tolerance)
     if asked.draws is not None and not floats:
         how = replace(how, draws=asked.draws)
-    elif asked.draws is not None and batch.x[0].numel() <= FEW:
+    elif asked.draws is not None and math.prod(run.facts.shape) <= FEW:
         raise UsageError(
             "--draws changes nothing here: the density of so few floats is exact", remedy="Leave --draws out."
         )
     elif asked.draws is not None:
         how = replace(how, divergence=Hutchinson(asked.draws))
-    plan = run.plan(guidance=asked.guidance)
-    nats = flow_log_prob(run.generator, batch, run.facts.levels, noise=noise, how=how, plan=plan)
-    return Found(nats, "ODE", DENSITY if floats else CODE, batch.x[0].numel())
+    return how, run.plan(guidance=asked.guidance)
+
+
+def _ode(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
+    how, plan = _flow(run, asked)
+    levels = run.facts.levels
+    nats = flow_log_prob(run.generator, batch, levels, noise=noise, how=how, plan=plan)
+    return Found(nats, "ODE", DENSITY if levels is None else CODE, batch.x[0].numel())
 
 
 def _vlb(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
@@ -107,6 +116,9 @@ def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
 
 BOUNDS: dict[str, Score] = {"ode": _ode, "vlb": _vlb, "elbo": _elbo}
 MOST = {"ode": 200, "vlb": 1000, "elbo": 2000}  # images of an evaluation
+UNASKED = 500  # images of the bound by its terms: the spread over them is then near 0.02 bits/dim
+GIVEN = "of images given their class, which is less than without it"
+SYMBOLS = {"prior": "L_T", "steps": "sum of L_{t-1}", "decoder": "L_0", "latent": "KL of the first stage's z"}
 
 
 def default_bound(run: Run) -> str:
@@ -117,17 +129,14 @@ def default_bound(run: Run) -> str:
 def score(run: Run, parts: Sequence[Dataset], asked: Asked, label: int | None = None) -> Found:
     """log p(x) of every image of data sets as the run sees them, one after the other.
 
-    label: the class of all of them; None: as the data tell. UsageError where the model or the images have
-    no such number.
+    label: the class of all of them; None: as the data tell. UsageError where the model has no such number,
+    DataError where the images have none.
     """
-    check_bound(asked.bound)
-    if asked.draws is not None and asked.draws < 1:
-        raise UsageError(f"{asked.draws} draws", remedy="Ask for at least one.")
-    _check_used(asked, run.facts.levels)
+    check(run, asked)
     found = []
     with torch.no_grad():
         for batch, hashes in _batches(run, parts, asked, label):
-            noise = Noise([seed_of("likelihood", asked.seed, h) for h in hashes], device=run.device)
+            noise = Noise.keyed("likelihood", asked.seed, at=hashes, device=run.device)
             found.append(BOUNDS[asked.bound](run, batch, noise, asked))
     nats = torch.cat([f.nats.double().cpu() for f in found])
     return found[0]._replace(nats=nats)
@@ -140,11 +149,36 @@ def bound_metrics(
     part = held_out.take(range(min(MOST[bound], len(held_out))))
     try:
         found = score(run, [part], Asked(bound, seed=seed))
-    except UsageError as error:
+    except (UsageError, DataError) as error:
         return [], [f"Not reported: {error.what}."]
     one = bound_of(found.name, found.nats, found.size, found.unit)
     protocol = protocol_of(about, "held-out", len(part))
     return [Metric(found.name, one.bits.value, one.bits.spread, protocol, unit=found.unit)], []
+
+
+def vlb_metrics(run: Run, held_out: Dataset, about: About, seed: int = 0) -> tuple[list[Metric], list[str]]:
+    """The bound in bits/dim and its terms, each with its spread over images; or why there is none.
+
+    A run that is no diffusion has nothing to say here. A conditional one bounds images given their class.
+    """
+    if not isinstance(run.generator.density, Diffusion):
+        return [], []
+    count = min(UNASKED, len(held_out))
+    try:
+        found, method = variational_bounds(
+            run.generator, batches(held_out, count, run.device), run.facts.levels, seed=seed
+        )
+    except (UsageError, DataError) as error:  # no such bound, or images whose class is not told
+        return [], [f"{error.what[0].upper()}{error.what[1:]}."]
+    note = GIVEN if "label" in run.generator.slots else ""
+    protocol = replace(protocol_of(about, "held-out", count), plan=method)
+    metrics = []
+    for bound in found:
+        term = SYMBOLS.get(bound.name.removeprefix("VLB "))
+        name, lower = (f"VLB: {term}", None) if term else ("VLB", True)  # only the whole can be better
+        value, spread = bound.bits.value, bound.bits.spread
+        metrics.append(Metric(name, value, spread, protocol, lower=lower, unit=bound.unit, note=note))
+    return metrics, []
 
 
 def bits(found: Found) -> Tensor:
@@ -152,10 +186,20 @@ def bits(found: Found) -> Tensor:
     return -found.nats / (found.size * math.log(2.0))
 
 
-def check_bound(bound: str) -> None:
-    """UsageError for a word that is none."""
-    if bound not in BOUNDS:
-        raise UsageError(f"no likelihood '{bound}'", remedy=did_you_mean(bound, BOUNDS))
+def check(run: Run, asked: Asked) -> None:
+    """UsageError for a word that is none, a number the model has not, or an option without effect."""
+    if asked.bound not in BOUNDS:
+        raise UsageError(f"no likelihood '{asked.bound}'", remedy=did_you_mean(asked.bound, BOUNDS))
+    if asked.draws is not None and asked.draws < 1:
+        raise UsageError(f"{asked.draws} draws", remedy="Ask for at least one.")
+    _check_used(asked, run.facts.levels)
+    if asked.bound == "elbo":
+        run.latent()
+    elif asked.bound == "vlb":
+        pixel_diffusion(run.generator, run.facts.levels)
+    else:
+        pixel_diffusion(run.generator, run.facts.levels, "likelihood by the flow", floats=True)
+        _flow(run, asked)
 
 
 def _check_used(asked: Asked, levels: int | None) -> None:
@@ -206,14 +250,14 @@ def _joined(rows: Sequence[Batch]) -> Batch:
 
 
 def _checked(run: Run, part: Dataset, batch: Batch, asked: Asked, label: int | None) -> Batch:
-    """The batch with its class; UsageError that names the first image outside the run's grey levels."""
+    """The batch with its class; DataError that names the first image outside the run's grey levels."""
     if run.facts.levels is not None:
         for x, i in zip(batch.x.cpu(), batch.index.tolist(), strict=True):
             try:
                 check_levels(x, run.facts.levels)
-            except UsageError as error:
+            except DataError as error:
                 where = f"{part.name_of(i)}, {error.where}"
-                raise UsageError(error.what, where=where, remedy=error.remedy) from None
+                raise DataError(error.what, where=where, remedy=error.remedy) from None
     if label is not None:
         return replace(batch, label=torch.full((len(batch),), label, device=batch.x.device))
     if batch.label is None and "label" in run.generator.slots and asked.bound != "elbo":

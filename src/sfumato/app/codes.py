@@ -8,12 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..core.errors import UsageError
+from ..core.errors import DataError, UsageError
 from ..data.dataset import Dataset
 from ..evaluation.bits import CODE, check_levels
-from ..evaluation.codes import image_bits, judge_codes, mean_of, reconstruction_scale
+from ..evaluation.codes import image_bits, judge_codes, reconstruction_scale
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
+from ..evaluation.spread import mean_of
 from ..models.vqvae import VqVae
 from .latents import protocol_of, rebuilt
 from .run import Run, batches
@@ -41,7 +42,7 @@ def code_metrics(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric
     metrics += rebuilt(run, codec, held_out, about)
     try:
         return [*metrics, _bits_per_dim(run, codec, held_out, nats, protocol)], []
-    except UsageError as why:
+    except (UsageError, DataError) as why:
         return metrics, [f"Bits per dimension are not reported: {why.what}."]
 
 

@@ -61,6 +61,13 @@ def compose(name: str, facts: Facts, settings: Mapping[str, Any]) -> Any:
     return turned(_recipe(name), f"recipe '{name}'", facts, settings)
 
 
+def unused_classes(name: str, facts: Facts, settings: Mapping[str, Any]) -> list[str]:
+    """A sentence where the data have classes that the recipe could be given and was not."""
+    if not facts.classes or "conditional" in settings or "conditional" not in _dials(_recipe(name)):
+        return []
+    return [f"The {len(facts.classes)} classes are not given to the model; --set conditional=true does so."]
+
+
 def turned(make: Callable[..., Any], what: str, subject: object, settings: Mapping[str, Any]) -> Any:
     """The postponed Recipe that a function makes of its subject, its dials turned and leaves changed."""
     dials = _dials(make)

@@ -31,11 +31,12 @@ from .begin import begin, lasting
 from .catalog import CATALOG, NAMES
 from .compose import build_recipe, turned
 from .console import Console
+from .judges import find_judge
 from .report import write_report
 from .run import Run, open_run
-from .steps import compare_steps
+from .student_curve import compare_steps
 from .teacher import check_teacher
-from .train import Budget, carry_out, execution_of, read_data, world_of
+from .train import Budget, carry_out, check_seed, execution_of, read_data, world_of
 
 SHARE = 0.3  # of the teacher's hours, where no budget is given
 TOLD = ("embedding.vector.weight", "embedding.vector.bias", "embedding.null_vector")
@@ -80,9 +81,14 @@ def distill(
     """
     if method not in METHODS:
         raise UsageError(f"no method '{method}'", remedy=did_you_mean(method, METHODS))
+    check_seed(seed)
     world = world_of(device)
     console = (console or Console()) if world.main else Console(silent=True)
     folder = RunDir(Path(out) if out else _beside(Path(teacher), method))
+    if folder.path.resolve() == Path(teacher).resolve():
+        raise UsageError(
+            "the student would take its teacher's place", remedy="Give another folder with --out."
+        )
     console.say(f"Run folder: {folder.path}")
     source = _source(Path(teacher), method, folder, settings or {}, fresh, str(world.device), console)
     budget = _budget(budget, source)
@@ -97,6 +103,8 @@ def distill(
         deviation = taught(load(source.run.folder.read("recipe.json"), CATALOG), source.facts).data
         check_teacher(source.run, parts.train, deviation)
         _start_from(source.run, built.model)
+    if judge is not None and judged != 0 and source.run is not None:
+        find_judge(source.run, judge, parts.held_out, console)  # refused now, not after the training
     if world.main:
         begin(folder, dump(source.tree, NAMES), source.facts, about, parts.train, fresh, console)
     world.wait()

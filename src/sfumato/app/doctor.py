@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,13 @@ from PIL import Image
 
 from .. import __version__
 from ..data.dataset import Dataset
+from ..data.ingest import MOST_BAD
 from ..data.inspect import Report, examine
 from ..data.loader import Loader
 from ..data.sources import open_data
 from ..report import grid
 from ..training.storage import Disk
+from .device import best_device
 
 PREVIEW = 64
 
@@ -32,18 +35,33 @@ def doctor(
     data: str, *, options: Mapping[str, Any] | None = None, preview: Path | str | None = None
 ) -> Report:
     """Look at data as `train` would see them; optionally write the preview picture."""
-    chosen = {key: value for key, value in (options or {}).items() if value is not None}
-    found = open_data(data, **chosen | {"quarantine": True})
+    return examine(opened(data, options or {}, preview))
+
+
+def opened(data: str, options: Mapping[str, Any], preview: Path | str | None) -> Dataset:
+    """The data as `train` would see them without the bad files; their preview is written where one is asked
+    for."""
+    found = open_data(data, **_given(options) | {"quarantine": True})
     if preview is not None:
         Disk().replace(Path(preview), grid.png(preview_of(found)))
-    return examine(found)
+    return found
+
+
+def train_command(data: str, options: Mapping[str, Any], report: Report) -> str:
+    """The command that trains on just what was looked at, with --quarantine where it takes that."""
+    words = [word for key, value in _given(options).items() for word in (f"--{key}", str(value))]
+    if len(report.bad) > MOST_BAD * (report.count + len(report.bad)):
+        words.append("--quarantine")
+    return shlex.join(["sfumato", "train", "diffusevae", data, *words])
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def machine() -> dict[str, Any]:
     """Versions, device, threads, memory and disk, and whether this folder can be written to."""
     import torch
-
-    from .run import best_device
 
     free = shutil.disk_usage(Path.cwd()).free
     device = best_device(None)

@@ -1,37 +1,44 @@
 """What a training on given data will take: memory by counting, time by a few real steps.
 
     memory   weights, gradient, two moments and two averages: 6 numbers of 4 bytes a parameter; besides, for
-             every example of a micro-batch, the tensors that wait for the backward pass, each storage once
-    time     forward and backward passes of the recipe's largest stage on the data's own first examples
+             every example of a micro-batch, the tensors that wait for the backward pass, each storage once:
+             counted at 2 and at 4 examples, and the line through both taken to the batch
+    time     forward and backward passes of the recipe's largest stage on the data's own first examples, as
+             many of a batch as keep to some room and seconds: photographs in full are not let loose on a
+             machine that may not hold a batch of them
 
-Nothing is written and no weights are kept. The trainer measures again, in every way of computing, before it
-decides; this answers "how long?" before anyone decides to train.
+Nothing is written, no weights are kept, and where the steps fail the reason takes the place of the numbers.
+The trainer measures again, in every way of computing, before it decides; this answers "how long?" before
+anyone decides to train.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.errors import SfumatoError
 from ..core.noise import Noise
 from ..data.dataset import Dataset
-from ..data.sources import open_data
 from ..training.execution import Execution
 from ..training.stage import Recipe, Stage
 from .compose import build_recipe, compose
+from .device import best_device
 
 NUMBERS = 6  # a parameter's weight, gradient, two moments of AdamW, two averages
 FORECAST = ("vae", "diffusevae")
+FEW = (2, 4)  # examples that memory is counted on
+ROOM = 1 << 30  # bytes that may wait for the backward pass of a timed step
 STEPS, SECONDS = 3, 2.0  # of timing, whichever ends first
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """Of one recipe: parameters, bytes at the peak of a step of `batch`, examples per second, data."""
 
     recipe: str
@@ -44,11 +51,11 @@ class Estimate:
     def line(self) -> str:
         """All in a sentence."""
         passes = self.speed * 1800 / self.examples
-        told = f"{passes:,.0f}" if passes >= 10 else f"{passes:.1f}"
+        told, speed = (f"{n:,.0f}" if n >= 10 else f"{n:.1f}" for n in (passes, self.speed))
         return (
             f"Estimate for {self.recipe}: {self.parameters / 1e6:.2f} M parameters, about "
             f"{self.bytes / 2**20:,.0f} MB beside the libraries for a batch of {self.batch}, about "
-            f"{self.speed:,.0f} examples/s here: half an hour is {told} passes over the data."
+            f"{speed} examples/s here: half an hour is {told} passes over the data."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -56,11 +63,36 @@ class Estimate:
         return asdict(self)
 
 
-def forecast(data: str, options: Mapping[str, Any]) -> list[Estimate]:
-    """What training on the data takes by the recipes most begin with."""
-    chosen = {key: value for key, value in options.items() if value is not None}
-    found = open_data(data, **chosen | {"quarantine": True})
-    return [estimate(found, recipe) for recipe in FORECAST]
+@dataclass(frozen=True)
+class Unknown:
+    """A recipe whose steps fail on the data, and why."""
+
+    recipe: str
+    error: str
+
+    def line(self) -> str:
+        """All in a sentence."""
+        return f"No estimate for {self.recipe}: {self.error}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def forecast(
+    data: Dataset,
+    recipe: str,
+    settings: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
+) -> Forecast | Unknown:
+    """The estimate, or why there is none: it comes before work that it must not stop."""
+    try:
+        return estimate(data, recipe, settings, device)
+    except SfumatoError as error:
+        return Unknown(recipe, error.what)
+    except Exception as error:  # whatever a step on these data does: too little memory, above all
+        first = str(error).strip().partition("\n")[0].rstrip(".")
+        return Unknown(recipe, first or type(error).__name__)
 
 
 def estimate(
@@ -68,33 +100,61 @@ def estimate(
     recipe: str = "diffusevae",
     settings: Mapping[str, Any] | None = None,
     device: torch.device | None = None,
-) -> Estimate:
+) -> Forecast:
     """Time and count a few steps of the stage of a recipe that takes the largest share of a run."""
-    device = device or torch.device("cpu")
-    built: Recipe = build_recipe(recipe, compose(recipe, data.facts, settings or {}))
-    stages = [stage for stage in built.stages if isinstance(stage, Stage)]
-    stage = max(stages, key=lambda stage: stage.share)
-    model = built.model.to(device).train()
-    fast = _fast(device)
-    fast.prepare(stage.trained(model))
-    count = min(stage.batch, len(data))
-    batch = data.batch(list(range(count)), device)
-    held: dict[int, int] = {}
+    device = device or best_device(None)
+    least, most = FEW
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        steps = Steps(data, recipe, settings or {}, device)
+        batch = min(steps.stage.batch, len(data))
+        fewer, more = steps.waiting(least), steps.waiting(most)
+        each = (more - fewer) / (most - least)
+        seconds, timed = steps.seconds(most), most
+        fitting = min(batch, int(most * SECONDS / seconds), int(ROOM / max(each, 1.0)))
+        if fitting > most:
+            seconds, timed = steps.seconds(fitting), fitting
+    waiting = round(fewer + each * (batch - least))
+    needed = 4 * NUMBERS * steps.parameters + waiting
+    return Forecast(recipe, steps.parameters, batch, needed, timed / seconds, len(data))
 
-    def step(seed: int) -> None:
-        with fast.context(device):
-            loss = stage.objective(
-                stage.module(model), batch, noise=Noise(range(seed, seed + count), device=device), seen=0
-            )
+
+class Steps:
+    """Forward and backward passes of the largest stage of a recipe, on as many examples as asked for."""
+
+    def __init__(self, data: Dataset, recipe: str, settings: Mapping[str, Any], device: torch.device) -> None:
+        built: Recipe = build_recipe(recipe, compose(recipe, data.facts, settings))
+        self.stage = max((s for s in built.stages if isinstance(s, Stage)), key=lambda stage: stage.share)
+        self.data, self.device, self.fast = data, device, _fast(device)
+        self.model = built.model.to(device).train()
+        self.fast.prepare(self.stage.trained(self.model))
+        self.parameters = sum(p.numel() for p in self.stage.trained(self.model).parameters())
+
+    def step(self, count: int, seed: int = 0) -> None:
+        """One pass forward and back."""
+        batch = self.data.batch([i % len(self.data) for i in range(count)], self.device)
+        noise = Noise(range(seed, seed + count), device=self.device)
+        with self.fast.context(self.device):
+            loss = self.stage.objective(self.stage.module(self.model), batch, noise=noise, seen=0)
         loss.total.mean().backward()
 
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: _held(t, held), lambda t: t):
-        step(0)
-    weights = {p.data_ptr() for p in model.parameters()}
-    waiting = sum(size for at, size in held.items() if at not in weights)
-    seconds = _timed(step, device)
-    parameters = sum(p.numel() for p in stage.trained(model).parameters())
-    return Estimate(recipe, parameters, count, 4 * NUMBERS * parameters + waiting, count / seconds, len(data))
+    def waiting(self, count: int) -> int:
+        """The bytes of all that waits for the backward pass beside the weights."""
+        held: dict[int, int] = {}
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: _held(t, held), lambda t: t):
+            self.step(count)
+        weights = {p.data_ptr() for p in self.model.parameters()}
+        return sum(size for at, size in held.items() if at not in weights)
+
+    def seconds(self, count: int) -> float:
+        """The seconds of the fastest of a few steps."""
+        times: list[float] = []
+        while len(times) < STEPS and sum(times) < SECONDS:
+            start = time.perf_counter()
+            self.step(count, len(times) + 1)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            times.append(time.perf_counter() - start)
+        return min(times)
 
 
 def _fast(device: torch.device) -> Execution:
@@ -108,15 +168,3 @@ def _held(tensor: Tensor, held: dict[int, int]) -> Tensor:
     storage = tensor.untyped_storage()
     held[storage.data_ptr()] = storage.nbytes()
     return tensor
-
-
-def _timed(step: Callable[[int], None], device: torch.device) -> float:
-    """Seconds of the fastest of a few steps."""
-    times: list[float] = []
-    while len(times) < STEPS and sum(times) < SECONDS:
-        start = time.perf_counter()
-        step(len(times) + 1)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)

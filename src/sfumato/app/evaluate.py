@@ -24,18 +24,19 @@ from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..report import grid
-from .bounds import bound_metrics, check_bound
+from .bounds import Asked, bound_metrics, check, vlb_metrics
 from .codes import code_metrics
 from .console import Console
 from .conversions import conversions, resampling
+from .drawing import in_blocks
 from .guiding import sampler
 from .judges import FolderShelf, commit, find_judge, hardware, judges
 from .latents import latent_metrics
 from .names import plan_line
 from .planning import plan_origin
+from .progress import Pace
 from .report import EVALUATION, evaluation_json, write_report
 from .run import Run
-from .vlb import vlb_metrics
 
 FEWEST = 1000
 PANEL = 16  # the likeliest copies, drawn
@@ -81,9 +82,9 @@ def evaluate(
     """
     console = console or Console()
     if bound is not None:
-        check_bound(bound)
+        check(run, Asked(bound, seed=seed))  # refuses, before any work, what has no such bound
     if draws is not None:
-        run.latent()  # refuses, before any work, what has no such bound
+        run.latent()
     plan = run.plan(**asked)
     generator = sampler(run, plan)
     train, held_out = run.training, run.data.held_out if test is None else run.fitting(test)
@@ -99,7 +100,7 @@ def evaluate(
 
     about = conditions(run, generator, critic, held_out, plan, seed)
     judgement = judged(
-        drawing(run, generator, plan, seeds, labels),
+        drawing(run, generator, plan, seeds, labels, Pace(console, wanted)),
         train,
         held_out,
         features,
@@ -124,14 +125,19 @@ def evaluate(
 
 
 def drawing(
-    run: Run, generator: Generator, plan: Plan, seeds: Sequence[int], labels: Tensor | None
+    run: Run,
+    generator: Generator,
+    plan: Plan,
+    seeds: Sequence[int],
+    labels: Tensor | None,
+    pace: Pace | None = None,
 ) -> Generate:
     """Samples by position, as files of the data's depth hold them: what is judged is what a user gets."""
 
     def generate(first: int, number: int) -> Tensor:
         rows = slice(first, first + number)
         given = Given() if labels is None else Given(label=labels[rows])
-        return run.rounded(generator.sample(number, plan, given, seeds=seeds[rows], batch=number)).cpu()
+        return run.rounded(in_blocks(generator, plan, given, seeds[rows], number, pace)).cpu()
 
     return generate
 

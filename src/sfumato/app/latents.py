@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import SfumatoError, UsageError
+from ..core.errors import DataError, SfumatoError, UsageError
 from ..core.noise import Noise
 from ..data.dataset import Dataset
 from ..evaluation import lpips
@@ -23,7 +23,7 @@ from ..evaluation.information import BINS
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
 from ..evaluation.similarity import squared_error, ssim
-from ..evaluation.spread import Estimate
+from ..evaluation.spread import Estimate, mean_of
 from ..evaluation.units import LevelUnits, units
 from ..models.codec import Codec
 from ..models.trace import LatentVariableModel
@@ -88,7 +88,7 @@ def likelihood(
         return [], [f"{NO_CHANCE.capitalize()}."]
     try:
         found = bounds(model, _images(run, held_out, count), run.facts.levels, draws=draws)
-    except UsageError as error:
+    except (UsageError, DataError) as error:
         return [], [f"Bits per dimension are not reported: {error.what}."]
     return [
         Metric(f"{bound.name} ({stage})", bound.bits.value, bound.bits.spread, protocol, unit=bound.unit)
@@ -167,8 +167,8 @@ def _perceptual(run: Run) -> lpips.Lpips | None:
 
 
 def _mean(name: str, values: Tensor, protocol: Protocol, lower: bool) -> Metric:
-    spread = float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
-    return Metric(name, float(values.mean()), spread, protocol, lower=lower)
+    found = mean_of(values)
+    return Metric(name, found.value, found.spread, protocol, lower=lower)
 
 
 def agreement(run: Run, model: Codec, about: About, seed: int) -> tuple[list[Metric], list[str]]:

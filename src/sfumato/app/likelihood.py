@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from ..core.errors import DataError, RefusedError, UsageError
+from ..core.errors import DataError, RefusedError
 from ..data.dataset import Dataset
-from .bounds import Asked, bits, default_bound, score
+from ..evaluation.spread import mean_of
+from .bounds import Asked, bits, check, default_bound, score
 from .conversions import conversions
 from .run import Run
 
@@ -86,9 +88,11 @@ def likelihood(
     """Bits/dim of every image of `files` (folders, arrays, pictures), each ranked among held-out images.
 
     No files: the held-out images themselves. bound: ode, vlb or elbo; None: ode where the model has one.
-    against: how many held-out images; 0: none. UsageError for a model or images without such a number.
+    against: how many held-out images; 0: none. UsageError for a model without such a number, DataError for
+    such images.
     """
-    asked = Asked(bound or default_bound(run), draws, tolerance, guidance, uniform, seed)
+    asked = Asked(default_bound(run) if bound is None else bound, draws, tolerance, guidance, uniform, seed)
+    check(run, asked)
     label = run.given(1, class_name).label
     number = None if label is None else int(label)
     notes: list[str] = []
@@ -116,14 +120,14 @@ def likelihood(
 
 
 def exactly(run: Run, file: str, notes: list[str]) -> Dataset:
-    """Images as they are, for which the bits are meant; UsageError where they had to be changed to fit.
+    """Images as they are, for which the bits are meant; DataError where they had to be changed to fit.
 
     Images of another size are allowed where the run's own were scaled by the same rule, and that is said.
     """
     data = run.fitting(file)
     changed = conversions(data)
     if changed and not _scaled(run):
-        raise UsageError(
+        raise DataError(
             "no likelihood of images that had to be changed to fit the run: " + " ".join(changed).rstrip("."),
             where=file,
             remedy=f"Give images of {run.facts.words}.",
@@ -157,5 +161,5 @@ def ranks(values: Tensor, others: Tensor) -> tuple[float, ...]:
 
 
 def _mean(values: Sequence[float]) -> str:
-    spread = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.4f} ± {spread:.4f} over {len(values):,}"
+    found = mean_of(torch.tensor(values, dtype=torch.float64))
+    return f"{found.value:.4f} ± {found.spread:.4f} over {len(values):,}"

@@ -72,8 +72,8 @@ class SampleGrid(Probe):
         moment.run.disk.replace(path, grid.png(picture))
         mean = averaged.flatten(2).mean((0, 2)) if averaged.ndim > 2 else averaged.mean(0)
         numbers = {f"sample_mean_{c}": float(v) for c, v in enumerate(mean)}
-        late = moment.seen >= moment.target / 2
-        return Finding(numbers, tuple(self.remarks(averaged, generator)) if late else ())
+        told = self.remarks(averaged, generator, late=moment.seen >= moment.target / 2)
+        return Finding(numbers, tuple(told) if moment.seen else ())
 
     def draw(self, generator: Generator) -> Tensor:
         """The same images each time, up to the weights."""
@@ -96,13 +96,13 @@ class SampleGrid(Probe):
             return sheet
         return grid.titled(sheet, f"a look in {STEPS} steps of DDIM (the plan: {plan.steps})")
 
-    def remarks(self, x: Tensor, generator: Generator) -> list[str]:
-        """Sentences about constant or tinted images."""
+    def remarks(self, x: Tensor, generator: Generator, *, late: bool) -> list[str]:
+        """Sentences about broken or constant images at once, about tinted ones when it is late."""
         means = (x.flatten(2).mean((0, 2)) if x.ndim > 2 else x.mean(0)).tolist()
         within = x.flatten(1).std(1).tolist() if x[0].numel() > 1 else []
         between = float(x.flatten(1).std(0).mean())
         denoised = isinstance(generator.density, Diffusion)
-        known = bool(self.facts.mean)
+        known = late and bool(self.facts.mean)
         tint = watch.tint(means, self.facts.mean, self.facts.std, denoised=denoised) if known else []
         return [*watch.constant(within, between), *tint]
 

@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.
 Seed = Annotated[
     int, typer.Option("--seed", help="Image k is a function of (SEED, k) alone; the batch has no influence.")
 ]
-Count = Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")]
+Count = Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many.")]
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Solver steps; default: the recipe's plan.")
 ]
@@ -98,6 +98,18 @@ def numbers(option: str, text: str) -> list[int]:
                 f"{option} takes whole numbers, not '{word}'", remedy=f"For example: {option} 5,10,20"
             )
     return [int(word) for word in found]
+
+
+def part(value: float | None) -> float | None:
+    """A share of the data below 1, or a whole number of examples; UsageError for what is neither."""
+    if value is None or 0.0 <= value < 1.0:
+        return value
+    if value >= 1.0 and value.is_integer():
+        return int(value)
+    raise UsageError(
+        f"--held-out {value:g} is no part of the data",
+        remedy="Give a share below 1, for example 0.2, or a whole number of images, for example 500.",
+    )
 
 
 def parse_set(entries: list[str] | None) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from ..data.pixels import to_model
 from ..data.write import write_image
 from ..report import grid
 from ..training.storage import Disk, to_json
-from .run import Images, Run
+from .rows import Images
+from .run import Run
 
 DISK = Disk()
 
@@ -36,6 +37,12 @@ def prepared(folder: Path) -> Path:
     """A folder that exists, or StorageError."""
     DISK.make(folder)
     return folder
+
+
+def ready(out: Path | None) -> None:
+    """The place asked for, made before the work begins: StorageError now and not when all is drawn."""
+    if out is not None:
+        prepared(out)
 
 
 def write_samples(

@@ -125,7 +125,7 @@ def plan_of(
 
 def optimised_grid(run: Opened, solver: Solver[Any]) -> Optimised:
     """The grid made for a run's model and solvers of this order; made now if it never was."""
-    order, path = str(min(solver.order, 2)), run.path / GRIDS_FILE
+    order, path = str(min(max(solver.order, 1), 2)), run.path / GRIDS_FILE  # there is no table of order 0
     kept: Any = {}
     if path.exists():
         kept = from_json(read_regular(path, JSON_LIMIT), path)

@@ -1,4 +1,5 @@
-"""Training as the user watches it: a bar where there is a terminal, a line now and then elsewhere.
+"""Training as the user watches it: a bar where there is a terminal, a line now and then elsewhere; and long
+drawings of images, by lines.
 
 Both say the same: stage, examples, loss, examples per second, time that remains, time spent waiting for data.
 """
@@ -21,6 +22,7 @@ from ..training.events import (
 from .console import Console
 
 QUIET = 20.0  # seconds between lines where no bar can be drawn
+LONG = 10.0  # seconds of drawing that are worth a line
 
 
 def duration(seconds: float) -> str:
@@ -100,6 +102,26 @@ class Bar(Lines):
     def close(self) -> None:
         """Take the bar away."""
         self.bar.stop()
+
+
+class Pace:
+    """How long the drawing of `total` images still takes: told once the first ones show that it takes long,
+    and now and then from there on."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.total, self.done = console, total, 0
+        self.start = time.monotonic()
+        self.last = -math.inf
+
+    def drew(self, count: int) -> None:
+        """Count images that are drawn; say how far it is where there is time to read it."""
+        self.done += count
+        now = time.monotonic()
+        remaining = (now - self.start) / self.done * (self.total - self.done)
+        if remaining >= LONG and now - self.last >= QUIET:
+            self.last = now
+            told = f"{self.done:,} of {self.total:,} images drawn"
+            self.console.say(f"{told}, about {duration(remaining)} left")
 
 
 def listener(console: Console) -> Lines:

@@ -20,7 +20,7 @@ from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .points import alike, read_points
 from .progress import duration
 from .run import Run
-from .stepped import read_steps, step_curves, step_rows
+from .step_table import read_steps, step_curves, step_rows
 
 EVALUATION = "evaluation.json"
 PICTURES = {

@@ -23,7 +23,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.noise import Noise, seed_of
+from ..core.noise import Noise
 from ..data.dataset import Dataset
 from ..data.facts import Facts
 from ..models.given import seeds_of
@@ -130,7 +130,7 @@ def predicted(model: TdVae, x: Tensor, seen: int, seeds: Sequence[int] = ()) -> 
         """A stream of its own for each purpose: reused numbers would tie the draws to each other."""
         if not seeds:
             return None
-        return Noise([seed_of("rollout", purpose, seed) for seed in seeds], device=x.device)
+        return Noise.keyed("rollout", purpose, at=seeds, device=x.device)
 
     with torch.inference_mode():
         beliefs = model.beliefs(x)

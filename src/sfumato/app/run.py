@@ -11,19 +11,18 @@ The folder is the only argument: it knows its architecture, preprocessing, data 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..core.errors import DataError, RefusedError, UsageError, did_you_mean
-from ..core.lazy import build, load
 from ..core.shapes import rows_at_once
 from ..data.dataset import Batch, Dataset, Split
 from ..data.facts import Facts
@@ -40,17 +39,18 @@ from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
 from ..models.vqvae import VqVae
 from ..training.rundir import RunDir
-from .catalog import CATALOG
 from .conversions import conversions
+from .device import best_device
+from .drawing import in_blocks
 from .guiding import sampler
 from .levels import moved, title
 from .names import plan_line
 from .planning import plan_of
+from .progress import Pace
+from .rows import Images, Reconstructions, Traversals
 from .student import check_student
 from .units import ranked
-from .weights import Weights, read_weights
-
-Images = NDArray[Any]
+from .weights import Weights, described, read_weights, recipe_of
 
 NO_DATA = (
     "Put them back as they were (a relative path counts from the current folder). --test replaces the "
@@ -62,50 +62,10 @@ RANKED_BY = 2048  # held-out images that say what a latent carries
 LEVELS_BY = 256  # the same of a level of a ladder
 
 
-@dataclass(frozen=True)
-class Reconstructions:
-    """Rows of images (n, ...) by name, the mean squared error of the last row in model units, and what was
-    done to the images given to make them fit."""
-
-    rows: dict[str, Images]
-    mse: float
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Traversals:
-    """Rows of images by name, and (latent, what it carries), most first; `word`: nats of KL, or spread.
-
-    Of a ladder the latents are its levels, and `levels` shows samples level by level.
-    """
-
-    rows: dict[str, Images]
-    carried: tuple[tuple[int, float], ...]
-    word: str
-    levels: dict[str, Images] = field(default_factory=dict)
-
-
 def as_images(stored: Images) -> Images:
     """(n, C, *size) as files keep it: channels last, a single channel left out."""
     last = np.moveaxis(stored, 1, -1)
     return last[..., 0] if last.shape[-1] == 1 and last.ndim > 2 else last
-
-
-def best_device(device: str | None) -> torch.device:
-    """The device asked for, else CUDA if it is there; a clear word if it is not."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        if chosen.type == "mps":
-            raise UsageError(
-                "MPS is not supported yet: noise levels need float64, which it lacks",
-                remedy="Use --device cpu.",
-            )
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{device}' is not here", remedy="Try --device cpu.") from error
-    return chosen
 
 
 class Run:
@@ -113,9 +73,9 @@ class Run:
 
     def __init__(self, path: Path, device: str | None = None) -> None:
         self.path, self.folder = path, RunDir(path)
-        self.about: dict[str, Any] = self.folder.read("run.json")
+        self.about = described(self.folder)
         self.facts = Facts.from_json(self.folder.read("data.json"))
-        self.recipe = build(load(self.folder.read("recipe.json"), CATALOG))
+        self.recipe = recipe_of(self.folder)
         self.device = best_device(device)
         self.weights: Weights = read_weights(self.folder, self.recipe)
         self.model: nn.Module = self.recipe.model.to(self.device).eval()
@@ -207,12 +167,16 @@ class Run:
         class_name: str | None = None,
         batch: int = 64,
         plan: Plan | None = None,
+        pace: Pace | None = None,
         **asked: Any,
     ) -> Images:
-        """`count` images by a plan or by what is asked for; image k depends on (seed, k) and nothing else."""
+        """`count` images by a plan or by what is asked for; image k depends on (seed, k) and nothing else.
+
+        pace: told of every block of images that is drawn.
+        """
         plan = plan or self.plan(**asked)
         given, seeds = self.given(count, class_name, plan), seeds_of(seed, count)
-        return self.images(sampler(self, plan).sample(count, plan, given, seeds=seeds, batch=batch))
+        return self.images(in_blocks(sampler(self, plan), plan, given, seeds, batch, pace))
 
     def origin(
         self, count: int, *, seed: int = 0, class_name: str | None = None, plan: Plan | None = None
@@ -243,9 +207,18 @@ class Run:
         return Given(label=torch.full((count,), self.facts.classes.index(class_name)))
 
     def reconstruct(
-        self, data: str | None = None, count: int = 16, *, seed: int = 0, **asked: Any
+        self,
+        data: str | None = None,
+        count: int = 16,
+        *,
+        seed: int = 0,
+        class_name: str | None = None,
+        **asked: Any,
     ) -> Reconstructions:
-        """Held-out images (or those of `data`), the first stage's image of them, and the final one."""
+        """Held-out images (or those of `data`), the first stage's image of them, and the final one.
+
+        A refiner that is told classes is told `class_name`, or one drawn at random for each image.
+        """
         first = self.generator if isinstance(self.generator.codec, VqVae) else self.latent()[0]
         plan = self.plan(**asked)
         if data is None:
@@ -253,6 +226,12 @@ class Run:
         else:
             source = self.fitting(data)
         count = min(count, len(source))
+        label = self.given(count, class_name, plan)
+        if label.names and first is self.generator:
+            raise UsageError(
+                "--class changes nothing here: what an image is rebuilt from is its latent alone",
+                remedy="Leave --class out, or use a diffusevae run.",
+            )
         x = source.batch(range(count)).x.to(self.device)
         rows = {"original": self.images(x)}
         z = self.generator.encode(x)
@@ -261,20 +240,27 @@ class Run:
         if first is self.generator:
             rows["reconstruction"] = self.images(coarse)
         else:
-            final = self.generator.sample(count, plan, z, seeds=seeds_of(seed, count))
+            final = self.generator.sample(count, plan, z.with_drawn(label), seeds=seeds_of(seed, count))
             rows |= {"vae": self.images(coarse), "refined": self.images(final)}
         told = () if data is None else tuple(conversions(source))
         return Reconstructions(rows, float((final - x).square().mean()), told)
 
     def interpolate(
-        self, count: int = 9, *, between: str = "all", seed: int = 0, to_seed: int = 1, **asked: Any
+        self,
+        count: int = 9,
+        *,
+        between: str = "all",
+        seed: int = 0,
+        to_seed: int = 1,
+        class_name: str | None = None,
+        **asked: Any,
     ) -> dict[str, Images]:
         """Paths from the sample of one seed to that of another: in z, in x_T, and in everything at once.
 
-        With classes all images have the class of the first: both ends are samples of that class.
+        With classes all images have one, `class_name` or that of the first: both ends are samples of it.
         """
         generator, plan = self.generator, self.plan(**asked)
-        here = generator.draw(seeds_of(seed, 1), plan)
+        here = generator.draw(seeds_of(seed, 1), plan, self.given(1, class_name, plan))
         ends = [here, generator.draw(seeds_of(to_seed, 1), plan, Given(label=here.label))]
         slots = sorted({"z", "x_T"} & ends[0].names)
         if not slots:
@@ -297,20 +283,32 @@ class Run:
         return rows
 
     def traverse(
-        self, latents: int = 8, count: int = 9, *, reach: float = 2.5, seed: int = 0, **asked: Any
+        self,
+        latents: int = 8,
+        count: int = 9,
+        *,
+        reach: float = 2.5,
+        seed: int = 0,
+        class_name: str | None = None,
+        **asked: Any,
     ) -> Traversals:
-        """One latent at a time around a sample's z, the one that carries most first.
+        """One latent at a time around a sample's z (of `class_name`), the one that carries most first.
 
         It goes from -reach to +reach standard deviations of its prior; of the codes where it has none. A
         level of a ladder goes towards another draw of itself, and arrives there at a reach of 2.5.
         """
+        if not (math.isfinite(reach) and reach > 0.0):
+            raise UsageError(
+                f"a reach of {reach:g}", remedy="Standard deviations, above 0: e.g. --reach 2.5."
+            )
         _, model = self.latent()
         part = self.unseen("Train again on more images, or with held-out ones: --test.")
-        if isinstance(model, Hvae):
-            return self._levels(model, part, latents, count, reach, seed, self.plan(**asked))
-        ranking = ranked(model, batches(part, min(RANKED_BY, len(part)), self.device))
         plan = self.plan(**asked)
-        here = self.generator.draw(seeds_of(seed, 1), plan)
+        given = self.given(1, class_name, plan)
+        if isinstance(model, Hvae):
+            return self._levels(model, part, latents, count, reach, seed, plan)
+        ranking = ranked(model, batches(part, min(RANKED_BY, len(part)), self.device))
+        here = self.generator.draw(seeds_of(seed, 1), plan, given)
         assert here.z is not None
         rows = {}
         for unit in ranking.units[:latents]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.errors import DataError, RefusedError, UsageError
+from ..core.errors import DataError, RefusedError, SfumatoError, UsageError
 from ..core.launch import processes
 from ..core.lazy import dump
 from ..data.dataset import Dataset, Split
@@ -36,15 +37,18 @@ from ..training.trainer import Trainer
 from ..training.world import World
 from .begin import begin, lasting
 from .catalog import NAMES
-from .compose import build_recipe, compose
+from .compose import build_recipe, compose, unused_classes
 from .console import Console
+from .device import best_device
+from .estimate import forecast
 from .looking import ReconstructionGrid, SampleGrid, quick
 from .progress import listener
 from .report import write_report
-from .run import Run, best_device
+from .run import Run
 
 DEFAULT_HOURS = 0.5
 FEWEST = 8  # training examples
+LEAST_SPREAD = 1e-6  # model units; what rounding leaves of the spread of a constant lies far below
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,12 @@ def execution_of(precision: str | None) -> Execution | None:
     return Execution(bf16=precision == "bf16", channels_last=True)
 
 
+def check_seed(seed: int) -> None:
+    """UsageError for a seed that neither a checkpoint nor torch can hold."""
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"a seed of {seed}", remedy="Give a whole number from 0 to 2^63 - 1, e.g. --seed 3.")
+
+
 def world_of(device: str | None) -> World:
     """This process among those launched, on its own device; several take what they find, or all the CPU."""
     if processes() == 1:
@@ -118,6 +128,7 @@ def train(
 
     Under a launcher every process calls this; the main one writes and reports, all return the run.
     """
+    check_seed(seed)
     plan, asked = budget.build(), Settings(looks=looks, execution=execution_of(precision))
     world = world_of(device)
     console = (console or Console()) if world.main else Console(silent=True)
@@ -133,7 +144,10 @@ def train(
         about |= {"held_out": held_out, "options": lasting_options(options or {})}
         about |= {"settings": dict(settings or {}), "fingerprint": whole.fingerprint}
         about |= {"budget": budget.to_json(), "seed": seed}
+        if not console.silent and (fresh or not folder.names()):
+            console.say(forecast(parts.train, recipe, settings, world.device).line())
         begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
+        console.say(*unused_classes(recipe, facts, settings or {}))
     world.wait()
     return carry_out(
         built, facts, parts, folder, budget=plan, seed=seed, world=world, settings=asked, console=console
@@ -171,7 +185,8 @@ def carry_out(
     finally:
         reporter.close()
         if world.main and reporter.warnings:
-            add_notes(folder, reporter.warnings)
+            with suppress(SfumatoError):  # what ended the training is the news, not that a note was lost
+                add_notes(folder, reporter.warnings)
     run = Run(folder.path, str(world.device))
     if world.main:
         finish(run, trainer.model, console)
@@ -186,7 +201,7 @@ def add_notes(folder: RunDir, texts: Sequence[str]) -> None:
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given."""
-    return {key: value for key, value in options.items() if value not in (None, False)}
+    return {key: value for key, value in options.items() if value is not None and value is not False}
 
 
 def lasting_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,16 +217,29 @@ def read_data(
     chosen = given_options(options)
     whole = open_data(data, progress=_decoding(console), **chosen)
     parts = whole.split(held_out)
-    if len(parts.train) < FEWEST:
-        raise DataError(
-            f"{len(parts.train)} example{'s' * (len(parts.train) != 1)} to train on",
-            where=data,
-            remedy=f"A model needs at least {FEWEST}; with fewer than some hundred it learns them by heart.",
-        )
+    if (refusal := untrainable(parts.train, data)) is not None:
+        raise refusal
     if test is not None:
         parts = Split(whole, open_like(test, whole.facts, progress=_decoding(console), **chosen))
     console.say(*examine(whole, held_out=len(parts.held_out)).lines())
     return whole, parts
+
+
+def untrainable(part: Dataset, data: str) -> DataError | None:
+    """Why nothing can be learned from a training part; None where something can."""
+    if len(part) < FEWEST:
+        return DataError(
+            f"{len(part)} example{'s' * (len(part) != 1)} to train on",
+            where=data,
+            remedy=f"A model needs at least {FEWEST}; with fewer than some hundred it learns them by heart.",
+        )
+    if max(part.facts.std, default=1.0) < LEAST_SPREAD:
+        return DataError(
+            "every example is the same constant: there is nothing to learn from it",
+            where=data,
+            remedy=f"Look at what was read: sfumato doctor {data} writes data-preview.png.",
+        )
+    return None
 
 
 def _decoding(console: Console) -> Any:

@@ -1,4 +1,5 @@
-"""The weights of a run for whoever does not train: the newest valid checkpoint, averaged where it can be.
+"""A run for whoever does not train: its description, and the weights of the newest valid checkpoint, averaged
+where they can be.
 
 A finished stage's weights *are* the chosen average. A stage that is still under way has raw weights and
 averages side by side; to look at it, the average it shows (the first length) is put in place.
@@ -7,6 +8,7 @@ averages side by side; to look at it, the average it shows (the first length) is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,12 +16,16 @@ from safetensors.torch import load as parse
 from torch import nn
 
 from ..core.errors import RefusedError
+from ..core.lazy import build, load
 from ..training.keeper import MODEL, STATE
 from ..training.rundir import RunDir
 from ..training.stage import Recipe
 from ..training.state import Progress, unpack
+from .catalog import CATALOG
 
 AVERAGES = "averages.safetensors"
+COPY = "The file was changed or damaged: put back the one that `sfumato train` wrote."
+WORDS = ("recipe", "data", "fingerprint")  # the entries of run.json without which no run can be used
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,23 @@ class Weights:
     def finished(self) -> bool:
         """Whether every stage is done."""
         return not self.under_way
+
+
+def described(folder: RunDir) -> dict[str, Any]:
+    """run.json; RefusedError where it does not say what was trained on what."""
+    about = folder.read("run.json")
+    missing = [word for word in WORDS if not isinstance(about, dict) or not isinstance(about.get(word), str)]
+    if missing:
+        raise RefusedError(f"run.json has no entry '{missing[0]}'", where=folder.path, remedy=COPY)
+    return dict(about)
+
+
+def recipe_of(folder: RunDir) -> Recipe:
+    """The recipe of recipe.json, built; RefusedError where it holds none."""
+    recipe = build(load(folder.read("recipe.json"), CATALOG))
+    if not isinstance(recipe, Recipe):
+        raise RefusedError("recipe.json holds no recipe", where=folder.path, remedy=COPY)
+    return recipe
 
 
 def read_weights(folder: RunDir, recipe: Recipe) -> Weights:

@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Distil RUN to a few steps. The same command again resumes; every other verb takes the student."""
     from ..distill import distill
-    from ..stepped import read_steps
+    from ..step_table import read_steps
     from ..train import Budget
 
     console = Console(as_json)

@@ -29,9 +29,10 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Counts, sizes, ranges, duplicates, bad files by name, memory and time; and data-preview.png."""
-    from ..doctor import doctor, machine
-    from ..estimate import forecast
-    from ..train import FEWEST
+    from ...data.inspect import examine
+    from ..doctor import machine, opened, train_command
+    from ..estimate import FORECAST, forecast
+    from ..train import untrainable
 
     console = Console(as_json)
     if data is None:
@@ -40,10 +41,14 @@ def command(
         return
     options = {"size": size, "fit": fit, "alpha": alpha, "channels": channels, "layout": layout}
     options |= {"labels": labels}
-    report = doctor(data, options=options, preview=preview or Path("data-preview.png"))
-    needs = forecast(data, options) if report.count >= FEWEST else []
+    found = opened(data, options, preview or Path("data-preview.png"))
+    report = examine(found)
+    console.say(*report.lines())  # before the steps of the forecast, which may take all memory there is
+    if (refusal := untrainable(found.split().train, data)) is not None:
+        console.answer(report.to_json() | {"estimates": []}, [f"Training would refuse: {refusal.what}."])
+        return
+    needs = [forecast(found, recipe) for recipe in FORECAST]
     console.answer(
-        report.to_json() | {"estimates": [one.to_json() for one in needs]},
-        [*report.lines(), *(one.line() for one in needs)],
+        report.to_json() | {"estimates": [one.to_json() for one in needs]}, [one.line() for one in needs]
     )
-    console.next(f"sfumato train diffusevae {data}")
+    console.next(train_command(data, options, report))

@@ -40,7 +40,9 @@ def command(
     test: Annotated[str | None, typer.Option("--test", help="Held-out data; default: the run's own.")] = None,
     draws: Annotated[
         int | None,
-        typer.Option("--draws", min=1, help="Draws of the importance-weighted bound, to 5,000; default 16."),
+        typer.Option(
+            "--draws", min=1, max=5000, help="Draws of the importance-weighted bound, to 5,000; default 16."
+        ),
     ] = None,
     bound: Annotated[
         str | None, typer.Option("--bound", help="Also bits/dim under a diffusion: ode or vlb.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Start, Steps
+from ..options import Class, Count, Device, Guidance, Json, Out, RunPath, Seed, SolverName, Start, Steps
 
 NAME = "interpolate"
 
@@ -25,16 +25,19 @@ def command(
     steps: Steps = None,
     solver: SolverName = None,
     start: Start = None,
+    class_name: Class = None,
+    guidance: Guidance = None,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Write a row for each space: the images from one sample's to another's, everything else held fixed."""
-    from ..pictures import write_rows
+    from ..pictures import ready, write_rows
     from ..run import open_run
 
     console = Console(as_json)
     opened = open_run(run, device=device)
+    ready(out)
     rows = opened.interpolate(
         count,
         between=between,
@@ -43,6 +46,8 @@ def command(
         steps=steps,
         solver=solver,
         start=start,
+        class_name=class_name,
+        guidance=guidance,
     )
     grid = write_rows(opened, rows, out, "interpolate")
     console.answer({"grid": str(grid), "rows": list(rows)}, [f"Rows: {', '.join(rows)}", str(grid)])

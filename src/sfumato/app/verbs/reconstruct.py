@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Start, Steps
+from ..options import Class, Count, Device, Guidance, Json, Out, RunPath, Seed, SolverName, Start, Steps
 
 NAME = "reconstruct"
 
@@ -20,17 +20,21 @@ def command(
     steps: Steps = None,
     solver: SolverName = None,
     start: Start = None,
+    class_name: Class = None,
+    guidance: Guidance = None,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Write originals over their reconstructions, and the mean squared error."""
-    from ..pictures import write_rows
+    from ..pictures import ready, write_rows
     from ..run import open_run
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    result = opened.reconstruct(data, count, seed=seed, steps=steps, solver=solver, start=start)
+    ready(out)
+    asked = {"steps": steps, "solver": solver, "start": start, "guidance": guidance}
+    result = opened.reconstruct(data, count, seed=seed, class_name=class_name, **asked)
     console.say(*result.notes)
     grid = write_rows(opened, result.rows, out, "reconstruct")
     console.answer(

@@ -26,11 +26,13 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Write what came over what was predicted, by single steps and by jumps; errors, times, and certainty."""
+    from ..pictures import ready
     from ..rollout import rollout, write_rollout
     from ..run import open_run
 
     console = Console(as_json)
     opened = open_run(run, device=device)
+    ready(out)
     found = rollout(opened, data, count, seen=seen, seed=seed, draw=draw)
     path = write_rollout(opened, found, out)
     console.answer({"grid": str(path), **found.to_json()}, [*found.lines(), str(path)])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from ..console import Console
 from ..options import (
     Class,
@@ -41,25 +45,30 @@ def command(
     classifier: ClassifierRun = None,
     guide: GuideRun = None,
     temperature: Temperature = None,
-    batch: int = 64,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Images at a time on a GPU; on a CPU it has no influence.")
+    ] = 64,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Write images, a grid, and a JSON file with seeds and labels. Image k depends on (SEED, k) alone."""
     from ..names import plan_line
-    from ..pictures import write_samples
+    from ..pictures import ready, write_samples
     from ..planning import plan_origin
+    from ..progress import Pace
     from ..run import open_run
 
     console = Console(as_json)
     opened = open_run(run, device=device)
+    ready(out)
     asked = {"steps": steps, "solver": solver, "grid": grid, "eta": eta, "start": start}
     asked |= {"guidance": guidance, "interval": guidance_interval, "temperature": temperature}
     plan = opened.plan(classifier=classifier, guide=guide, **asked)
     line = plan_line(opened.generator, plan)
     console.say(f"Plan: {line}{plan_origin(opened, **asked)}")
-    images = opened.sample(count, seed=seed, class_name=class_name, batch=batch, plan=plan)
+    pace = Pace(console, count)
+    images = opened.sample(count, seed=seed, class_name=class_name, batch=batch, plan=plan, pace=pace)
     told = {"seed": seed, "class": class_name, "plan": line}
     origin = opened.origin(count, seed=seed, class_name=class_name, plan=plan)
     written = write_samples(opened, images, out, told, origin)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ...core.errors import UsageError
 from ..console import Console
 from ..options import (
     AlphaWord,
@@ -23,6 +24,7 @@ from ..options import (
     Sets,
     Size,
     parse_set,
+    part,
 )
 
 NAME = "train"
@@ -54,6 +56,10 @@ def command(
         str | None,
         typer.Option("--test", help="Held-out data; default: a tenth of DATA is held out (few: more)."),
     ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option("--held-out", help="Held out of DATA: a share such as 0.2, or a number of images."),
+    ] = None,
     size: Size = None,
     fit: FitWord = None,
     alpha: AlphaWord = None,
@@ -70,6 +76,8 @@ def command(
     from ..train import Budget, train
 
     console = Console(as_json)
+    if test is not None and held_out is not None:
+        raise UsageError("--test and --held-out exclude each other", remedy="Give one of them.")
     options = {"size": size, "fit": fit, "alpha": alpha, "channels": channels, "layout": layout}
     options |= {"labels": labels, "quarantine": quarantine}
     run = train(
@@ -82,6 +90,7 @@ def command(
         device=device,
         precision=precision,
         test=test,
+        held_out=part(held_out),
         options=options,
         fresh=fresh,
         console=console,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..console import Console
-from ..options import Count, Device, Json, Out, RunPath, Seed, SolverName, Steps
+from ..options import Class, Count, Device, Guidance, Json, Out, RunPath, Seed, SolverName, Steps
 
 NAME = "traverse"
 
@@ -22,17 +22,21 @@ def command(
     seed: Seed = 0,
     steps: Steps = None,
     solver: SolverName = None,
+    class_name: Class = None,
+    guidance: Guidance = None,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Write a row for each latent, by the KL it carries (nats), or by its spread in an autoencoder."""
-    from ..pictures import write_rows
+    from ..pictures import ready, write_rows
     from ..run import open_run
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    result = opened.traverse(latents, count, reach=reach, seed=seed, steps=steps, solver=solver)
+    ready(out)
+    asked = {"steps": steps, "solver": solver, "guidance": guidance}
+    result = opened.traverse(latents, count, reach=reach, seed=seed, class_name=class_name, **asked)
     grid = write_rows(opened, result.rows, out, "traverse")
     if result.levels:
         write_rows(opened, result.levels, out, "levels")

@@ -38,13 +38,14 @@ from ..samplers.multistep import DpmPlusPlus2M
 from ..samplers.solver import Solver
 from ..samplers.unipc import UniPC
 from ..training.keeper import STATE
+from ..training.stage import Stage
 from ..training.storage import from_json, to_json
 from .console import Console
 from .evaluate import labels_like
 from .judges import find_judge, judges
 from .names import plan_line
 from .run import Run
-from .stepped import STEPS, Row, StepTable, lines
+from .step_table import STEPS, Row, StepTable, lines
 from .weights import AVERAGES, fill_average
 
 CALLS = (1, 2, 4, 8, 10, 50)
@@ -133,7 +134,7 @@ def _after(run: Run, stage: str) -> Generator | None:
     if not averages or newest is None:
         return None
     chosen = from_json(newest.file(STATE), newest.name).get("chosen", {}).get(stage)
-    lengths = next(s.lengths for s in run.recipe.stages if s.name == stage)
+    lengths = next(s.lengths for s in run.recipe.stages if isinstance(s, Stage) and s.name == stage)
     files = averages[max(averages)]
     if AVERAGES not in files:
         return None
