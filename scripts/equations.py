@@ -1,7 +1,7 @@
 """Answer "where does equation X live?": write docs/equations.md from the docstrings of the package.
 
 An equation is a line of a docstring that is set off by four spaces and holds a relation; its source is
-the paper named in the same docstring. Run `make docs`; the suite checks that the page is current.
+the papers named in the same docstring. Run `make docs`; the suite checks that the page is current.
 """
 
 import ast
@@ -16,10 +16,12 @@ FLOORS = (
     *("core", "distributions", "nets", "data", "diffusion", "guidance", "samplers"),
     *("models", "objectives", "training", "evaluation"),
 )
-RELATION = re.compile(r"\s(=|~|<=|>=|->)\s")
+RELATION = re.compile(r"\s(=|~|<=|>=|->|<-|\+=)\s")
 PAPER = re.compile(
-    r"[A-Z][\w'’-]+(?: (?:et al\.|and|&) ?[A-Z]?[\w'’-]*)?,? \(?(?:19|20)\d\d[a-z]?\)?"
-    r"(?:, (?:eqs?|alg|table|sec|app|appendix|prop|theorem)\.? ?[\w.\-–()]+)*"
+    r"(?:(?:van|von|de|der|den) )*[A-Z][\w'’-]+(?: (?:et al\.|and|&) ?[A-Z]?[\w'’-]*)?,? "
+    r"\(?(?:19|20)\d\d[a-z]?\)?"
+    r"(?:, (?:eq|alg|fig|table|section|sec|appendix|app|prop|theorem|technique)s?\b\.? ?[\w.\-–()]*"
+    r"(?:(?: -|,| and) \d\d?\b)*)*"
 )
 
 
@@ -45,6 +47,19 @@ def equations(text: str) -> list[str]:
     return [row.strip() for row in rows if RELATION.search(f" {row.strip()} ")]
 
 
+def papers(text: str) -> str:
+    """The sources a docstring names, in order, each once."""
+    found = (match.group(0) for match in PAPER.finditer(" ".join(text.split())))
+    return "; ".join(dict.fromkeys(map(without_tail, found)))
+
+
+def without_tail(source: str) -> str:
+    """A source without the sentence's own full stop and the brackets that close around it."""
+    while source.count(")") > source.count("(") or re.search(r"(?<!app)\.$", source):
+        source = source[:-1] if source[-1] in ")." else source.replace(")", "", 1)
+    return source
+
+
 def page() -> str:
     """The whole page as Markdown."""
     out = [
@@ -56,11 +71,11 @@ def page() -> str:
         rows = []
         for path in sorted((SOURCE / floor).glob("*.py")):
             for name, text in documented(ast.parse(path.read_text(encoding="utf-8"))):
-                papers = "; ".join(dict.fromkeys(m.group(0) for m in PAPER.finditer(text)))
+                sources = papers(text)
                 place = f"[`{floor}/{path.name}`](../src/sfumato/{floor}/{path.name})"
                 for equation in equations(text):
                     cell = equation.replace("|", "\\|")
-                    rows.append(f"| `{cell}` | {place} | {f'`{name}`' if name else 'the file'} | {papers} |")
+                    rows.append(f"| `{cell}` | {place} | {f'`{name}`' if name else 'the file'} | {sources} |")
         if rows:
             out += [
                 "",

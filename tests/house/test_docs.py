@@ -52,6 +52,11 @@ def test_every_printed_setting_composes(words):
     assert compose(values["recipe"], RGB, parse_set(values["settings"])) is not None
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_command_is_printed_where_it_is_not_checked(page):
+    assert re.findall(r"^ +sfumato .*", page.read_text(encoding="utf-8"), re.M) == []
+
+
 def test_there_are_commands_to_check():
     assert len(commands()) >= 10
 

@@ -34,7 +34,8 @@ def run_page(run: RunSummary) -> str:
         section(
             "How good it is",
             metric_tables(run.metrics),
-            hint="Each number beside the one that unseen real images reach: the score of a perfect model.",
+            hint="Each number beside that of real images: for distances as many training images, else "
+            "held-out ones. A perfect model would score about that.",
         ),
         section(
             "How many steps it needs",
