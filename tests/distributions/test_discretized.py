@@ -10,7 +10,7 @@ from scipy import stats
 
 from sfumato.core.noise import Noise
 from sfumato.distributions.discretized import DiscretizedGaussian, DiscretizedLogistic
-from sfumato.distributions.gauss_mass import log_between
+from sfumato.distributions.gauss_mass import by_series, gauss_log_mass, log_between
 
 KINDS = {DiscretizedGaussian: stats.norm, DiscretizedLogistic: stats.logistic}
 F64 = torch.float64
@@ -133,3 +133,42 @@ def test_broadcast_gradients_are_sums(shape):
     assert torch.autograd.gradcheck(
         lambda m, s: DiscretizedGaussian(m, s, 17).log_prob(x), (location, log_scale)
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    levels=st.sampled_from([17, 256, 65536]),
+    log_scale=st.lists(st.floats(-6.0, 1.0), min_size=1, max_size=3),
+    outer=st.floats(0.0, 1.0),
+    off=st.floats(0.1, 20.0),
+    last=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_series_and_the_tails_are_one_function(levels, log_scale, outer, off, last, seed):
+    """Single precision, by the series where it reaches, against double precision by the tails."""
+    draws = torch.Generator().manual_seed(seed)
+    level = torch.randint(0, levels, (4, 3, 5, 5), generator=draws)
+    ends = (levels - 1) * torch.randint(0, 2, level.shape, generator=draws)
+    x = (
+        torch.where(torch.rand(level.shape, generator=draws) < outer, ends, level) * (2.0 / (levels - 1))
+        - 1.0
+    )
+    s = torch.tensor(log_scale if len(log_scale) == 3 else log_scale[:1]).reshape(-1, 1, 1)
+    location = x + off * torch.exp(s) * torch.randn(x.shape, generator=draws)
+    location = location.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+    width, found = 2.0 / (levels - 1), []
+    for kind in (torch.float32, F64):
+        given = [t.to(kind).clone().requires_grad_() for t in (x, location, s)]
+        mass = gauss_log_mass(*given, width)
+        found.append([mass.detach().double(), *(g.double() for g in torch.autograd.grad(mass.sum(), given))])
+    for name, one, two in zip(("mass", "x", "location", "log_scale"), *found, strict=True):
+        room = 2e-4 if name == "log_scale" else 2e-5  # a sum over all elements
+        torch.testing.assert_close(one, two, rtol=room, atol=room * (1 + float(two.abs().mean())), msg=name)
+
+
+def test_the_series_serves_what_images_mostly_are():
+    x = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    assert by_series(x, x + 0.1, torch.full((1, 1, 1), -2.0), 2 / 255) is not None
+    assert (
+        by_series(x, x + 0.1, torch.full((1, 1, 1), -5.5), 2 / 255) is None
+    )  # a bin is a standard deviation
