@@ -120,6 +120,7 @@ def by_series(
         -(e**2) / 180 + 2 * e**3 / 945,
         e**3 / 2835,
     ]
+    # what each gains by d log h
     wider = [1 - e / 3 + 2 * e**2 / 45, e / 3 - 4 * e**2 / 45, -(e**2) / 45 + 4 * e**3 / 315, 2 * e**3 / 945]
     q = u * u
     by_x = _polynomial([2 * k * row / scale for k, row in enumerate(rows)][1:], q) * u
@@ -128,8 +129,8 @@ def by_series(
     for chosen, exactly in ((outer, _by_tail), (apart, by_tails)):
         places = chosen.flatten().nonzero().squeeze(1)
         if len(places):
-            parts = [part.expand(u.shape).flatten()[places] for part in (x, location, log_scale)]
-            for whole, part in zip(found, exactly(*parts, width), strict=True):
+            some = [part.expand(u.shape).flatten()[places] for part in (x, location, log_scale)]
+            for whole, part in zip(found, exactly(some[0], some[1], some[2], width), strict=True):
                 whole.view(-1)[places] = part.float()
     return found
 
