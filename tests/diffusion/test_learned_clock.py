@@ -61,7 +61,7 @@ def test_it_begins_as_a_line_between_the_ends_given():
 
 @pytest.mark.parametrize("arguments", [(3.0, 3.0), (5.0, 1.0), (0.0, 1.0, 0)])
 def test_ends_in_the_wrong_order_and_no_sigmoids_are_refused(arguments):
-    with pytest.raises(ValueError, match="falls from a high log-SNR|one sigmoid or more"):
+    with pytest.raises(ValueError, match=r"falls from a high log-SNR|one sigmoid or more"):
         LearnedSnr(*arguments)
 
 

@@ -61,6 +61,7 @@ def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console)
             raise UsageError(
                 f"the judge sees {judge.facts.words}, the run makes {run.facts.words}",
                 where=path,
+                remedy=f"Train one on the run's own data: sfumato train classifier {run.about['data']}",
             )
         if seen := overlap(judge, held_out):
             raise UsageError(

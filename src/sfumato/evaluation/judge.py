@@ -78,7 +78,7 @@ def evaluate(
     if len(held_out) < FEWEST:
         raise DataError(
             f"{len(held_out)} images are held out; judging needs {FEWEST} that the model never saw",
-            remedy="Train on more images, or hold out a larger part.",
+            remedy="Give more with --test, or train again with a larger part held out.",
         )
     if len(train) < FEWEST:
         raise DataError(
