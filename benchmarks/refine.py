@@ -5,32 +5,33 @@
 
 Four trainings by the command line, each alone on all cores: `classifier`, which judges; `diffusevae` with
 formulation 1 and 2; `diffusion`. The refiner is the network of `diffusion` but for the channels that the
-first guess joins to its input; what the VAE takes of DiffuseVAE's time its refiner lacks. Then `evaluate` by
-the recipe's own solver at each of --steps: Frechet distance with its floor (as many real training images),
-precision and recall on the judge's features. A run that is there is gone on with: the same command after a
-stop goes on where it stood.
+first guess joins to its input; what the VAE takes of DiffuseVAE's time its refiner lacks. Then samples by the
+recipe's own solver at each of --steps, in the type of --precision: Frechet distance to the test images,
+precision and recall on the judge's features, beside those of as many real training images (the floor). A run
+that is there is gone on with: the same command after a stop goes on where it stood.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
+
 HERE = Path(__file__).resolve().parent
 RUNS = {"form1": ("diffusevae", ["--set", "formulation=1"]),
         "form2": ("diffusevae", ["--set", "formulation=2"]),
         "diffusion": ("diffusion", [])}  # fmt: skip
-TOLD = ("Frechet distance", "precision", "recall", "memorised")
 
 
-def sfumato(*words, answer=False):
-    """One command of the command line; its JSON answer if asked for."""
-    line = [sys.executable, "-m", "sfumato", *map(str, words), *(["--json"] if answer else [])]
-    done = subprocess.run(line, check=True, text=True, stdout=subprocess.PIPE if answer else None)
-    return json.loads(done.stdout.strip().splitlines()[-1]) if answer else None
+def sfumato(*words):
+    """One command of the command line."""
+    subprocess.run([sys.executable, "-m", "sfumato", *map(str, words)], check=True)
 
 
 def budget(chosen, name):
@@ -45,21 +46,41 @@ def budget(chosen, name):
     return ["--examples", vae + refiner, *sets]
 
 
-def judged(run, judge, steps, count, seed):
-    """A row of the table: what `evaluate` says of a run at so many steps."""
-    words = ["--judge", judge, "--steps", steps, "-n", count, "--seed", seed]
-    metrics = sfumato("evaluate", run, *words, answer=True)["metrics"]
-    row = {"steps": steps}
-    for metric in metrics:
-        protocol = metric["protocol"]
-        if not protocol["features"].startswith("classifier") or metric["name"] not in TOLD:
-            continue
-        row |= {"plan": protocol["plan"], "samples": protocol["samples"]}
-        row[metric["name"]] = [round(metric["value"], 4), round(metric["spread"], 4)]
-        if metric["name"] == TOLD[0]:
-            row["floor"] = round(metric["floor"], 4)
-            about = {key: protocol[key] for key in ("data", "features", "reference", "hardware", "commit")}
-    return row, about
+class Judge:
+    """Distances on the features of a classifier run, against the test images."""
+
+    def __init__(self, path, test, count):
+        from sfumato.app.run import open_run
+        from sfumato.evaluation.features import ClassifierFeatures, extract
+
+        run = open_run(path)
+        self.features, self.extract = ClassifierFeatures(run.model, run.training.batch([0]).x), extract
+        unseen = run.fitting(str(test))
+        parts = (range(i, min(i + 500, len(unseen))) for i in range(0, len(unseen), 500))
+        self.real = extract(self.features, (unseen.batch(ids).x for ids in parts))
+        some = np.random.default_rng(0).permutation(len(run.training))[:count].tolist()
+        self.floor = self.distances(run.training.batch(some).x)
+
+    def distances(self, x):
+        """Frechet distance, precision and recall of images, each with its spread."""
+        from sfumato.evaluation.coverage import coverage
+        from sfumato.evaluation.frechet import frechet
+
+        mine = self.extract(self.features, x.split(500))
+        far, near = frechet(mine, self.real), coverage(mine, self.real[: 2 * len(mine)])
+        found = {"frechet": far, "precision": near.precision, "recall": near.recall}
+        return {name: [round(v.value, 4), round(v.spread, 4)] for name, v in found.items()}
+
+
+def drawn(run, steps, count, bf16):
+    """Samples of a run by its own solver, rounded to the depth of the data as files are."""
+    from sfumato.training.execution import Execution
+
+    fast = Execution(bf16=bf16, channels_last=True)
+    fast.prepare(run.generator)
+    with fast.context(run.device):
+        plan = dataclasses.replace(run.generator.plan, steps=steps)
+        return run.rounded(run.generator.sample(count, plan, seeds=range(count)).float())
 
 
 def main():
@@ -71,7 +92,7 @@ def main():
     parser.add_argument("--examples", type=int, nargs=3, metavar=("VAE", "REFINER", "DIFFUSION"))
     parser.add_argument("--precision", default=None)
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 25, 50, 100])
-    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge-hours", type=float, default=0.13)
     parser.add_argument("--folder", type=Path, default=HERE.parent / "build" / "refine")
@@ -81,23 +102,29 @@ def main():
     judge = folder / "judge"
     if not (judge / "report.html").exists():
         sfumato("train", "classifier", *on, "--hours", chosen.judge_hours, "--out", judge)
-    found, rows = {}, []
     for name, (recipe, sets) in RUNS.items():
-        run = folder / name
         precision = ["--precision", chosen.precision] if chosen.precision else []
         words = [*budget(chosen, name), *precision, "--seed", chosen.seed, *sets]
-        if not (run / "report.html").exists():
-            sfumato("train", recipe, *on, *words, "--out", run)
-        about = json.loads((run / "run.json").read_text())
-        for steps in chosen.steps:
-            row, protocol = judged(run, judge, steps, chosen.count, chosen.seed)
-            rows.append({"run": name} | row)
-            found |= protocol
+        if not (folder / name / "report.html").exists():
+            sfumato("train", recipe, *on, *words, "--out", folder / name)
+    from sfumato.app.judges import commit, hardware
+    from sfumato.app.run import open_run
+
+    critic = Judge(judge, chosen.test, chosen.count)
+    opened, rows = {name: open_run(folder / name) for name in RUNS}, []
+    for steps in chosen.steps:  # few first: a stop leaves a table that compares
+        for name, run in opened.items():
+            x = drawn(run, steps, chosen.count, chosen.precision == "bf16")
+            rows.append({"run": name, "steps": steps} | critic.distances(x))
             print(rows[-1], flush=True)
-        found.setdefault("runs", {})[name] = {
-            key: about[key] for key in ("budget", "settings", "seed", "torch")
-        }
-    found = {"set": Path(chosen.data).stem} | found | {"rows": rows}
+    kept = {
+        name: {key: run.about[key] for key in ("budget", "settings", "seed")} | run.summary()
+        for name, run in opened.items()
+    }
+    found = {"data": Path(chosen.data).stem, "samples": chosen.count, "reference": len(critic.real)}
+    found |= {"judge": critic.features.label, "floor": critic.floor, "precision": chosen.precision or "fp32"}
+    found |= {"commit": commit(), "hardware": hardware(run.device), "torch": torch.__version__}
+    found |= {"runs": kept, "rows": rows}
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
