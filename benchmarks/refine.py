@@ -91,7 +91,7 @@ def main():
     parser.add_argument("--hours", type=float, default=0.5)
     parser.add_argument("--examples", type=int, nargs=3, metavar=("VAE", "REFINER", "DIFFUSION"))
     parser.add_argument("--precision", default=None)
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, 25, 50, 100])
+    parser.add_argument("--steps", type=int, nargs="+", default=[3, 5, 10, 25, 50, 100])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge-hours", type=float, default=0.13)
