@@ -28,7 +28,6 @@ from .bounds import Asked, bound_metrics, check, vlb_metrics
 from .codes import code_metrics
 from .console import Console
 from .conversions import conversions, resampling
-from .drawing import in_blocks
 from .guiding import sampler
 from .judges import FolderShelf, commit, find_judge, hardware, judges
 from .latents import latent_metrics
@@ -137,7 +136,9 @@ def drawing(
     def generate(first: int, number: int) -> Tensor:
         rows = slice(first, first + number)
         given = Given() if labels is None else Given(label=labels[rows])
-        return run.rounded(in_blocks(generator, plan, given, seeds[rows], number, pace)).cpu()
+        drew = None if pace is None else pace.drew
+        x = generator.sample(number, plan, given, seeds=seeds[rows], batch=number, drew=drew)
+        return run.rounded(x).cpu()
 
     return generate
 

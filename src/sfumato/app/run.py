@@ -41,7 +41,6 @@ from ..models.vqvae import VqVae
 from ..training.rundir import RunDir
 from .conversions import conversions
 from .device import best_device
-from .drawing import in_blocks
 from .guiding import sampler
 from .levels import moved, title
 from .names import plan_line
@@ -176,7 +175,9 @@ class Run:
         """
         plan = plan or self.plan(**asked)
         given, seeds = self.given(count, class_name, plan), seeds_of(seed, count)
-        return self.images(in_blocks(sampler(self, plan), plan, given, seeds, batch, pace))
+        drew = None if pace is None else pace.drew
+        x = sampler(self, plan).sample(count, plan, given, seeds=seeds, batch=batch, drew=drew)
+        return self.images(x)
 
     def origin(
         self, count: int, *, seed: int = 0, class_name: str | None = None, plan: Plan | None = None

@@ -17,14 +17,7 @@ from typing import Any
 
 from ..core.errors import DataError, RefusedError
 from .folder import Labelled
-from .listing import (
-    classes_from_folders,
-    is_picture,
-    natural,
-    nothing_found,
-    rows_from_table,
-    without_sheets,
-)
+from .listing import classes_from_folders, natural, nothing_found, pictures, rows_from_table
 from .pool import Item
 from .worker import MOST_BYTES
 
@@ -43,7 +36,7 @@ class Archive(Labelled):
                 entries = archive.infolist()
                 _check(entries, path)
                 files = sorted({e.filename for e in entries if not e.is_dir()}, key=natural)
-                names = without_sheets([f for f in files if is_picture(f)], files)
+                names = pictures(files)
                 if not names:
                     raise nothing_found(str(path), files)
                 text = _table(archive, files, labels)

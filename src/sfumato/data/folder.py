@@ -9,15 +9,7 @@ from typing import Any
 
 from ..core.errors import DataError
 from .ingest import Source
-from .listing import (
-    Rows,
-    classes_from_folders,
-    is_picture,
-    natural,
-    nothing_found,
-    rows_from_table,
-    without_sheets,
-)
+from .listing import Rows, classes_from_folders, is_picture, natural, nothing_found, pictures, rows_from_table
 from .pool import Item
 
 LARGEST_TABLE = 256 << 20
@@ -67,7 +59,7 @@ class Folder(Labelled):
             super().__init__(str(root / only), [only], Rows(), None)
             return
         files = sorted(_walk(root), key=natural)
-        names = without_sheets([f for f in files if is_picture(f)], files)
+        names = pictures(files)
         if not names:
             raise nothing_found(str(root), files, _hint(root, files))
         table = _table(root, files, labels)

@@ -38,10 +38,11 @@ def is_picture(name: str) -> bool:
 SHEET, SHEET_OF = "grid.png", "samples.json"  # what `sample` writes beside its images
 
 
-def without_sheets(names: Sequence[str], files: Iterable[str]) -> list[str]:
-    """The pictures but for the sheets of a folder of samples, which show the others once more."""
+def pictures(files: Sequence[str]) -> list[str]:
+    """The pictures among files, but for the sheets of folders of samples, which show the others again."""
     told = {str(PurePosixPath(f).parent) for f in files if PurePosixPath(f).name == SHEET_OF}
-    return [n for n in names if PurePosixPath(n).name != SHEET or str(PurePosixPath(n).parent) not in told]
+    sheets = {str(PurePosixPath(folder) / SHEET) for folder in told}
+    return [f for f in files if is_picture(f) and f not in sheets]
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:

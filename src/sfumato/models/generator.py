@@ -15,7 +15,7 @@ of a fixed number of rows, the last one padded by repeating its last row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -71,11 +71,13 @@ class Generator(nn.Module):
         *,
         seeds: Sequence[int],
         batch: int = 64,
+        drew: Callable[[int], object] | None = None,
     ) -> Tensor:
         """`count` images, one for each seed.
 
         batch: rows of one network call on an accelerator. On a CPU calls always have 16 rows, which costs
-        no speed and makes the bits of an image independent of this number.
+        no speed and makes the bits of an image independent of this number. drew: told, after each call, how
+        many images it drew.
         """
         plan, given = plan or self.plan, self._checked(given, count, seeds)
         parts = []
@@ -83,6 +85,10 @@ class Generator(nn.Module):
             for rows in self._blocks(count, batch):
                 streams = Streams([seeds[i] for i in rows.tolist()], self.density.device)
                 parts.append(self._sample(given.take(rows), plan, streams))
+                if drew is not None:
+                    if rows.is_cuda:
+                        torch.cuda.synchronize(rows.device)  # what was asked for is drawn only now
+                    drew(int(min(len(rows), count - int(rows[0]))))
         # outside inference mode, so that the result may take part in a training step
         return torch.cat(parts)[:count] if parts else torch.empty(0)
 

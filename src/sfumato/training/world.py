@@ -23,7 +23,7 @@ from torch import Tensor
 from ..core.errors import WorkerError
 
 CPU = torch.device("cpu")
-PATIENCE = timedelta(minutes=10)  # for the slowest process: the main one draws and saves while others wait
+PATIENCE = timedelta(minutes=30)  # for the slowest process: the main one draws and judges while others wait
 
 
 @dataclass(frozen=True)
