@@ -22,7 +22,8 @@ import numpy as np
 from sfumato.app.console import Console
 from sfumato.app.evaluate import evaluate
 
-from .style import INK, SOFT, colour, figure, tidy
+from . import digits
+from .style import INK, SOFT, figure, tidy
 
 SCALES = (0.0, 1.0, 2.0, 4.0)
 FORMS = {
@@ -67,14 +68,7 @@ def run(claim):
             name="noisy",
             settings={"noisy": True},
         ).path
-        judge = claim.train(
-            "classifier",
-            "digits",
-            examples=EXAMPLES["judge"],
-            held_out=HELD_OUT,
-            seed=100 + seed,
-            settings={"width": 24},
-        ).path
+        judge = digits.judge(claim, examples=EXAMPLES["judge"], held_out=HELD_OUT, seed=seed)
         for form, words in FORMS.items():
             words = words | ({"steps": 3} if claim.quick else {})
             plain, asked = model.sample(16, **words), {**words, "classifier": guide}
@@ -112,17 +106,7 @@ def picture(claim):
     for ax, key in zip(axes, ("accuracy", "recall"), strict=True):
         for k, form in enumerate(FORMS):
             names = [f"{key} at {s:g}, {form}" for s in SCALES]
-            ax.errorbar(
-                SCALES,
-                [claim.mean(n) for n in names],
-                [claim.spread(n) for n in names],
-                fmt="o-",
-                color=colour(k),
-                lw=1.5,
-                ms=4,
-                capsize=2.5,
-                label=form,
-            )
+            digits.line(ax, claim, SCALES, names, k, form)
         ax.set_xlabel("guidance scale")
         ax.set_title(key, color=INK, fontsize=10.5)
         ax.set_xticks(SCALES)

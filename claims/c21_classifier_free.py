@@ -26,6 +26,7 @@ from sfumato.app.console import Console
 from sfumato.app.evaluate import evaluate
 from sfumato.models.given import Streams, seeds_of
 
+from . import digits
 from .style import INK, SOFT, colour, figure, tidy
 
 SCALES = (0.0, 1.0, 2.0, 4.0)
@@ -88,14 +89,7 @@ def run(claim):
             seed=seed,
             settings={"conditional": True},
         )
-        judge = claim.train(
-            "classifier",
-            "digits",
-            examples=EXAMPLES["judge"],
-            held_out=HELD_OUT,
-            seed=100 + seed,
-            settings={"width": 24},
-        ).path
+        judge = digits.judge(claim, examples=EXAMPLES["judge"], held_out=HELD_OUT, seed=seed)
         claim.check(
             f"seed {seed}: scales 0 and 1 are the unconditional and the conditional model", identities(model)
         )

@@ -29,7 +29,8 @@ from sfumato.samplers.ddim import Ddim
 from sfumato.samplers.grids import Trailing
 from sfumato.samplers.solver import integrate
 
-from .style import INK, colour, figure, tidy
+from . import digits
+from .style import INK, figure, tidy
 
 COUNT, HELD_OUT = 600, 1 / 3
 EXAMPLES = {"model": 40_000, "judge": 25_000}
@@ -122,17 +123,7 @@ def picture(claim, steps):
     whole, ax = figure(5.6, 3.8)
     for k, name in enumerate(WAYS):
         names = [f"Frechet, {name}, {n} steps" for n in steps]
-        ax.errorbar(
-            steps,
-            [claim.mean(n) for n in names],
-            [claim.spread(n) for n in names],
-            fmt="o-",
-            color=colour(k),
-            lw=1.5,
-            ms=4,
-            capsize=2.5,
-            label=name,
-        )
+        digits.line(ax, claim, steps, names, k, name)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(steps, [str(n) for n in steps])
