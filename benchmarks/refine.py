@@ -7,9 +7,9 @@ Four trainings by the command line, each alone on all cores: `classifier`, which
 formulation 1 and 2; `diffusion`. The refiner is the network of `diffusion` but for the channels that the
 first guess joins to its input; what the VAE takes of DiffuseVAE's time its refiner lacks. Then samples by the
 recipe's own solver at each of --steps, in the type of --precision: Frechet distance to the test images,
-precision and recall on the judge's features, beside those of as many real training images (the floor); for the
-last two the first test images, twice as many as samples. A run
-that is there is gone on with: the same command after a stop goes on where it stood.
+precision and recall on the judge's features (these two against the first test images, twice as many as
+samples), beside those of as many real training images, the floor. A run that is there is gone on with: the
+same command after a stop goes on where it stood.
 """
 
 from __future__ import annotations
