@@ -102,7 +102,9 @@ def run(claim):
         counts = (h != 0).sum(1)
         every, shown = filters_of(run)
         sizes.append(size(every))
-        error = float((run.model.codec.decode(h) - run.data.held_out.batch(range(len(h))).x).square().mean())
+        with torch.no_grad():
+            rebuilt = run.model.codec.decode(h)
+        error = float((rebuilt - run.data.held_out.batch(range(len(h))).x).square().mean())
         rows.append(
             {
                 "k": k,
