@@ -268,6 +268,20 @@ def test_exactly_k_units_speak_and_only_they_get_a_gradient(k):
     assert torch.equal(model.eval().encode(x), model.train().encode(x))
 
 
+def test_training_begins_with_many_units_and_ends_with_k():
+    model, loss, batch = deep(TopUnits(1, 4)), ReconstructionLoss(), Batch(images(), None, torch.arange(8))
+    loss.open(model, 100)
+    speak = []
+    for seen in (0, 10, 25, 40, 50, 90):
+        loss(model.train(), batch, noise=noise(), seen=seen)
+        speak.append(int((model.code(batch.x) != 0).sum(1).unique()))
+    assert speak == [4, 3, 2, 2, 1, 1]  # 1 + 3 (1 - 2 done), rounded to even at a half
+    loss(model, batch, noise=noise(), seen=0)
+    assert int((model.eval().code(batch.x) != 0).sum(1).unique()) == 1
+    with pytest.raises(ValueError, match="at least k = 3 units, not 2"):
+        TopUnits(3, 2)
+
+
 @pytest.mark.parametrize(
     "units", [LinearUnits(), SigmoidUnits(), TopUnits(2)], ids=lambda u: type(u).__name__
 )

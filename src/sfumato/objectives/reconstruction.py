@@ -32,11 +32,17 @@ class ReconstructionLoss(Objective, Judge):
         super().__init__()
         self.corruption = corruption if corruption is not None else Clean()
         self.penalties = nn.ModuleList(penalties)
+        self.target = 0
+
+    def open(self, model: nn.Module, target: int) -> None:
+        """The examples planned, from which the units are told how far training is."""
+        self.target = target
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """Terms `reconstruction` and one for each penalty; reported: `mse`, `active`, `activation`."""
         if not isinstance(model, Autoencoder):
             raise TypeError(f"a reconstruction loss is for an Autoencoder, not {type(model).__name__}")
+        model.units.progress(min(1.0, seen / self.target) if self.target else 1.0)
         x = self.corruption(batch.x, noise=noise)
         trace = replace(model.trace(x, noise=noise), data=batch.x)
         if seen == 0:

@@ -160,7 +160,8 @@ def k_sparse_ae(
 ) -> Recipe:
     """An autoencoder of whose many units only the k largest speak for an image (Makhzani & Frey 2014).
 
-    k            units that are not zero, in training and afterwards; 0: an eighth of the code
+    k            units that are not zero; 0: an eighth of the code. Training begins with half of the code
+                 and comes down to k in its first half, or most units would never learn
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
     width        channels of the first level; 0: 32 (points: 128)
     shallow      one linear layer on either side, whose weights are the units' filters; width is refused
@@ -176,7 +177,7 @@ def k_sparse_ae(
             remedy=f"Choose k from 1 to {latent}, or a longer code: --set latent={2 * abs(k)}.",
         )
     return _recipe(
-        _autoencoder("k-sparse-ae", facts, latent, width, shallow, lazy(TopUnits)(k)),
+        _autoencoder("k-sparse-ae", facts, latent, width, shallow, lazy(TopUnits)(k, max(k, latent // 2))),
         latent,
         lazy(ReconstructionLoss)(),
         components,
