@@ -23,9 +23,9 @@ from .denoising import ROWS, forward_flops, held_out_loss
 from .harness import Claim
 from .style import colour, figure, tidy
 
-SIZES = {"diffusion": (16, 32, 64), "dit": (48, 96, 192)}  # widths
+SIZES = {"diffusion": (12, 24, 48), "dit": (48, 96, 144)}  # widths
 NAMES = {"diffusion": "U-Net", "dit": "DiT"}
-EXAMPLES = 60_000
+EXAMPLES = 20_000
 JUDGED = 1_024
 
 

@@ -16,8 +16,11 @@ The held-out images that judge a model were also there in training, to choose am
 
 from __future__ import annotations
 
+from matplotlib.figure import Figure
+
 from .denoising import ROWS, frechet_distance, held_out_loss
 from .harness import Claim
+from .style import colour, figure, tidy
 
 PREDICTIONS = {"x": "X0Scaling", "v": "FlowScaling"}
 PATCHES = (8, 4)
@@ -65,3 +68,19 @@ def run(claim: Claim) -> None:
     )
     x_mean, v_mean = (claim.mean(f"Frechet distance, {short}, patch 8") for short in PREDICTIONS)
     claim.check(f"its Frechet distance is lower: {x_mean:.3g} against {v_mean:.3g}", x_mean < v_mean)
+    claim.figure("patches", picture(claim))
+
+
+def picture(claim: Claim) -> Figure:
+    """Loss and distance of either prediction over the side of a patch."""
+    drawn, axes = figure(7.0, 3.0, 1, 2)
+    for axis, what in zip(axes, ("loss", "Frechet distance"), strict=True):
+        for i, short in enumerate(PREDICTIONS):
+            names = [f"{what}, {short}, patch {patch}" for patch in sorted(PATCHES)]
+            means, spreads = [claim.mean(n) for n in names], [claim.spread(n) for n in names]
+            words = f"predicts {short}"
+            axis.errorbar(sorted(PATCHES), means, spreads, fmt="o-", color=colour(i), label=words, capsize=3)
+        axis.set(xlabel="side of a patch, pixels", ylabel=what.replace("Frechet", "Fréchet"))
+        axis.set_xticks(sorted(PATCHES))
+    axes[0].legend(frameon=False)
+    return tidy(drawn)
