@@ -1,7 +1,7 @@
 """Grids: which levels a solver visits, from noise to clean data.
 
     Uniform      t_i from 1 to the earliest time in n equal steps        (DDPM strides that keep T-1)
-    Trailing     t_i = 1 - i/n                                           (Lin et al. 2024, sec. 3.3)
+    Trailing     t_i = 1 - i/n, at most down to the earliest time        (Lin et al. 2024, sec. 3.3)
     Quadratic    t_i^1/2 in equal steps, denser near the data            (Song, Meng & Ermon 2021, app. D.2)
     LogSnr       lambda in equal steps                                   (Lu et al. 2022)
     Karras       (sigma/alpha)^(1/rho) in equal steps                    (Karras et al. 2022, eq. 5)
@@ -71,10 +71,16 @@ class Uniform(TimeGrid):
 
 
 class Trailing(TimeGrid):
-    """Equal steps of time down to, and without, zero."""
+    """Equal steps of time down to, and without, zero: every stride of a table, its last row included.
+
+    More steps than reach down to the earliest time (more than a table has rows) are those of `Uniform`: what
+    lies between the first row and clean data no training has visited.
+    """
 
     def times(self, earliest: float, steps: int) -> Tensor:
-        """1 - i/n."""
+        """1 - i/n while 1/n is no less than earliest."""
+        if steps * earliest > 1.0 + 1e-9:
+            return Uniform().times(earliest, steps)
         return 1.0 - torch.arange(steps, dtype=torch.float64) / steps
 
 

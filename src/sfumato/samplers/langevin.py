@@ -62,6 +62,7 @@ class AnnealedLangevin(Solver[None]):
     """
 
     order = 0
+    stays = True
 
     def __init__(self, moves: int = 5, ratio: float = 0.3) -> None:
         _check(moves, ratio)
@@ -107,7 +108,7 @@ class PredictorCorrector(Solver[Any]):
         _check(moves, ratio, math.sqrt(0.5))
         predictor = predictor or Ancestral()
         self.predictor, self.moves, self.ratio = predictor, moves, ratio
-        self.order = predictor.order
+        self.order, self.stays = predictor.order, predictor.stays
 
     def init(self, x: Tensor) -> Any:
         """The predictor's state."""

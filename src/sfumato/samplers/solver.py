@@ -6,10 +6,15 @@ A solver remembers nothing: what a multistep method knows of earlier steps is it
 one solver serves many trajectories at once, and a distiller may take single steps with a level of
 its own for each sample. Steps are written in the posterior mean and the two levels, hence hold on
 every path (VP, VE, linear ...), down to sigma = 0.
+
+Every step divides by what lies between its levels, log-SNR(s) - log-SNR(t), and all that a solver promises is
+promised for the way from noise to data. So the loop takes levels whose log-SNR rises strictly, clean data
+(sigma = 0) at most once and last. A solver that moves within a level says that it may also stay at one.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -28,9 +33,13 @@ Watch: TypeAlias = Callable[[Tensor, Level, Tensor], object]
 
 
 class Solver(ABC, Generic[S]):
-    """A step of order `order`: its global error falls at least as (grid spacing)^order."""
+    """A step of order `order`: its global error falls at least as (grid spacing)^order.
+
+    stays: whether a step may end at the level where it began.
+    """
 
     order: int
+    stays: bool = False
 
     @abstractmethod
     def init(self, x: Tensor) -> S:
@@ -63,9 +72,11 @@ def integrate(
 ) -> Tensor:
     """Carry x (B, C, *space) from levels[0] through every level to levels[-1].
 
+    UsageError for levels that do not lead from noise to data; see `check_levels`.
     watch(x_t, level, mean) is called before each step with the first posterior mean of that step
     (so never for the last level). Gradients and inference mode are the caller's business.
     """
+    check_levels(levels, stays=solver.stays)
     seen = _Seen(denoiser) if watch is not None else None
     model, state = seen or denoiser, solver.init(x)
     for t, s in pairwise(levels):
@@ -74,6 +85,33 @@ def integrate(
         if seen is not None and watch is not None:
             watch(x_t, t, seen.take())
     return x
+
+
+def check_levels(levels: Sequence[Level], *, stays: bool = False) -> None:
+    """UsageError unless the log-SNR rises strictly (stays: does not fall), clean data being the last level.
+
+    Of levels that each sample has its own of (B,) nothing is asked: it would read them back from a device.
+    """
+    for k, (t, s) in enumerate(pairwise(levels), 1):
+        before, after = t.log_snr, s.log_snr
+        if isinstance(before, Tensor) or isinstance(after, Tensor) or before < after:
+            continue
+        if stays and before == after < math.inf:
+            continue
+        if before == math.inf:
+            what = "sampling cannot go on from clean data"
+        elif before == after:
+            what = "sampling visits the same level twice in a row"
+        elif math.isnan(before) or math.isnan(after):
+            what = "a level of sampling is no number"
+        else:
+            what = "sampling would go back to more noise"
+        raise UsageError(
+            what,
+            where=f"levels {k} and {k + 1} of {len(levels)}: log-SNR {before:.6g}, then {after:.6g}",
+            remedy="Log-SNR rises from each level to the next, clean data come once and last. Take a grid of "
+            "the library (--grid log-snr), fewer steps, or mend the schedule's clock.",
+        )
 
 
 class _Seen(Denoiser):
