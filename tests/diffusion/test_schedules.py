@@ -7,9 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sfumato.core.errors import UsageError
 from sfumato.diffusion.clocks import CosineTime, FlowTime, LinearBeta, LogSnrLine, geometric
+from sfumato.diffusion.learned import LearnedSnr
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.paths import Linear, SubVariancePreserving, VarianceExploding, VariancePreserving
+from sfumato.diffusion.schedule import Schedule, Until, check_clock
 from sfumato.diffusion.tables import BetaTable, cosine_betas, linear_betas
 
 F64 = torch.float64
@@ -173,3 +176,49 @@ def test_rates_work_in_inference_mode_and_per_sample():
 def test_schedules_hold_no_state_of_their_own():
     """What follows from the constructor is not stored with a run."""
     assert all(not clock.state_dict() for clock in CLOCKS)
+
+
+class Clock(Schedule):
+    """A clock by a function of t, with no promise about it."""
+
+    def __init__(self, of):
+        super().__init__(VariancePreserving())
+        self.of = of
+
+    def clock(self, t):
+        return self.of(t)
+
+    def inverse(self, log_snr):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("clock", [*CLOCKS, LearnedSnr(), BetaTable([0.3]), Until(FlowTime(), 0.2)], ids=name)
+def test_every_clock_of_the_library_falls(clock):
+    check_clock(clock)
+
+
+WRONG = {
+    "forth and back": (lambda t: 6.0 * torch.sin(9.0 * t), "does not fall"),
+    "upwards": (lambda t: 10.0 * t, "does not fall"),
+    "a rest": (lambda t: -10.0 * t.clamp(max=0.9), "does not fall"),
+    "no number": (lambda t: -torch.sqrt(t - 0.5), "is no number"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_clock_that_does_not_fall_is_refused_with_the_time(wrong):
+    of, what = WRONG[wrong]
+    with pytest.raises(UsageError, match=what) as caught:
+        check_clock(Clock(of))
+    assert "at t = " in str(caught.value) and caught.value.remedy
+
+
+@given(st.floats(0.0, 3.0), st.integers(1, 6))
+def test_a_line_with_a_wave_is_a_clock_as_long_as_its_slope_stays_negative(height, waves):
+    """-t + h sin(2 pi k t) / (2 pi k) has the slope -1 + h cos: negative everywhere for h < 1 alone."""
+    wave = Clock(lambda t: -t + height * torch.sin(2 * math.pi * waves * t) / (2 * math.pi * waves))
+    if height <= 1.0:
+        check_clock(wave)
+    elif height > 1.3:  # well within the times that are looked at
+        with pytest.raises(UsageError, match="does not fall"):
+            check_clock(wave)

@@ -9,13 +9,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from small_models import SHAPE, ddpm, stirred
 
-from sfumato.core.errors import DataError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import CosineTime
 from sfumato.diffusion.exact import GaussianDenoiser
 from sfumato.diffusion.level import Level
+from sfumato.diffusion.paths import VariancePreserving
 from sfumato.diffusion.scaling import EdmScaling, EpsScaling, FlowScaling, Scaled, VScaling, X0Scaling
+from sfumato.diffusion.schedule import Schedule
 from sfumato.diffusion.times import LogNormalSigma, UniformTime
 from sfumato.diffusion.weighting import Edm, Flow, Simple, Unweighted, V
 from sfumato.models.codec import Pixels
@@ -25,6 +27,8 @@ from sfumato.nets.critic import Classifier
 from sfumato.nets.unet import UNet
 from sfumato.objectives.cross_entropy import CrossEntropy
 from sfumato.objectives.denoising import Denoising
+from sfumato.objectives.progressive import Matching
+from sfumato.objectives.vdm import Vdm
 
 F64 = torch.float64
 ROWS = {
@@ -151,3 +155,28 @@ def test_a_classifier_without_labels_is_told():
         )
     with pytest.raises(ValueError):
         CrossEntropy(1.0)
+
+
+class Swinging(Schedule):
+    """A clock that goes forth and back."""
+
+    def __init__(self):
+        super().__init__(VariancePreserving())
+
+    def clock(self, t):
+        return 6.0 * torch.sin(9.0 * t)
+
+    def inverse(self, log_snr):
+        return torch.asin(log_snr / 6.0) / 9.0
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [Denoising(Simple(), UniformTime()), Vdm(256), Matching(UniformTime(), Simple())],
+    ids=lambda o: type(o).__name__,
+)
+def test_no_objective_begins_on_a_clock_that_does_not_fall(objective):
+    net = UNet(1, 2, width=16, multipliers=(1,), blocks=1)
+    objective.open(Generator(Pixels(), Diffusion(Scaled(net, VScaling()), CosineTime(), SHAPE)), 100)
+    with pytest.raises(UsageError, match="does not fall"):
+        objective.open(Generator(Pixels(), Diffusion(Scaled(net, VScaling()), Swinging(), SHAPE)), 100)

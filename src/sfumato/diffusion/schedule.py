@@ -6,6 +6,8 @@ transition kernels and the weighted loss per level do not know t (Kingma et al. 
 Drift and diffusion of the forward SDE dx = f x dt + g dw follow from the rates:
 
     f = alpha'/alpha        g^2 = -sigma^2 lambda'(t)
+
+A clock that rises anywhere is none: there g^2 would be negative, and a level would belong to several times.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from ..core.errors import UsageError
 from ..core.stable import Scalar
 from .level import Level
 from .paths import Path
+
+LOOKS = 65  # times at which a clock is checked
 
 
 class Schedule(nn.Module, ABC):
@@ -97,6 +101,28 @@ class Until(Schedule):
     def inverse(self, log_snr: Tensor) -> Tensor:
         """The inner time as a part of the last one."""
         return self.inner.inverse(log_snr) / self.last
+
+
+@torch.no_grad()
+def check_clock(schedule: Schedule) -> None:
+    """UsageError unless the clock falls strictly over even times from the earliest to 1."""
+    times = torch.linspace(schedule.earliest, 1.0, LOOKS, dtype=torch.float64).unique()
+    shown = schedule.clock(times)
+    if bool(torch.isnan(shown).any()):
+        raise _no_clock(schedule, "is no number", times, shown, int(torch.isnan(shown).long().argmax()))
+    falls = shown[1:] < shown[:-1]
+    if not bool(falls.all()):
+        raise _no_clock(schedule, "does not fall", times, shown, 1 + int((~falls).long().argmax()))
+
+
+def _no_clock(schedule: Schedule, what: str, times: Tensor, shown: Tensor, at: int) -> UsageError:
+    before = f", after {float(shown[at - 1]):.6g} at t = {float(times[at - 1]):.4g}" if at else ""
+    return UsageError(
+        f"the clock of {type(schedule).__name__} {what}",
+        where=f"log-SNR {float(shown[at]):.6g} at t = {float(times[at]):.4g}{before}",
+        remedy="log-SNR(t) falls strictly from the data at t = 0 to noise at t = 1. Mend the clock, or train "
+        "on a schedule of the library.",
+    )
 
 
 def _derivative(y: Scalar, t: Tensor, keep: bool) -> Tensor:

@@ -25,6 +25,7 @@ from ..core.shapes import event_mean
 from ..core.stable import Scalar
 from ..data.dataset import Batch
 from ..diffusion.level import Level
+from ..diffusion.schedule import check_clock
 from ..diffusion.times import Times
 from ..diffusion.weighting import Weighting
 from ..models.diffusion import Diffusion
@@ -45,6 +46,10 @@ class Denoising(Objective, Judge):
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"a dropout probability lies in [0, 1], not at {dropout}")
         self.weighting, self.times, self.dropout = weighting, times, dropout
+
+    def open(self, model: nn.Module, target: int) -> None:
+        """UsageError for a schedule whose clock does not fall."""
+        check_clock(diffusion_of(model)[1].schedule)
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """Terms `denoising` (what is minimised) and `x0_error` (the same without its weight)."""

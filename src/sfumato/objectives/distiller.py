@@ -30,7 +30,7 @@ from ..data.dataset import Batch
 from ..diffusion.denoiser import Clipped, Denoiser
 from ..diffusion.level import Level
 from ..diffusion.scaling import Scaled, Scaling
-from ..diffusion.schedule import Schedule, Until
+from ..diffusion.schedule import Schedule, Until, check_clock
 from ..diffusion.times import Times
 from ..guidance.classifier_free import ClassifierFree
 from ..models.diffusion import Diffusion
@@ -121,8 +121,9 @@ class Distiller(Objective, Judge):
         self.alone, self.target = alone, 0
 
     def open(self, model: nn.Module, target: int) -> None:
-        """The student as it stands becomes the teacher."""
+        """The student as it stands becomes the teacher; UsageError for a clock that does not fall."""
         _, density = diffusion_of(model)
+        check_clock(density.schedule)
         self.teacher = None if self.alone else self.teaching.copy(density.denoiser)
         self.target = target
 

@@ -28,7 +28,7 @@ from ..data.dataset import Batch
 from ..diffusion.bound import flow_term, prior_term, reveal_term
 from ..diffusion.learned import LearnedSnr
 from ..diffusion.level import Level
-from ..diffusion.schedule import Schedule
+from ..diffusion.schedule import Schedule, check_clock
 from .denoising import diffusion_of, droppable
 from .objective import Judge, Loss, Objective
 from .variational import bits_of, checked_levels, judged_bound
@@ -45,6 +45,10 @@ class Vdm(Objective, Judge):
     def __init__(self, levels: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.levels, self.dropout = checked_levels(levels), dropout
+
+    def open(self, model: nn.Module, target: int) -> None:
+        """UsageError for a schedule whose clock does not fall."""
+        check_clock(diffusion_of(model)[1].schedule)
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """Terms `prior`, `steps` and `decoder`, in nats per image."""
