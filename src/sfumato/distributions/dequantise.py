@@ -9,8 +9,15 @@ with equality where q is p's own law within the bin (Theis et al. 2016, sec. 3.1
                       which is what diffusion trained on the levels themselves holds at its last noise level,
                       s = sigma/alpha there (Zheng et al. 2023, sec. 4.2)
 
-The second becomes the first where s is far above w, so it needs no choice. A trained q(u given x) could add
-nothing to it: a denoiser that finds the level at all leaves just this law around it.
+The bins of the lowest and the highest level are open to the outside, (-inf, w/2] and [-w/2, inf): what a
+sampler draws there is rounded to them, and p has half of its noise there. The normal is cut to them so; a
+uniform law has no such form and keeps to [-w/2, w/2] everywhere, which is a bound as well, a looser one.
+
+Of isolated levels (noise far below w, or neighbours that do not occur) the normal is p's own law, and no q
+gains anything. Neighbours whose noise reaches over make p another law within the bin. By quadrature over
+four laws of 17 levels (equally likely, e^(-k/2), e^(-2k), a bell of 2 levels) the best q then gains, in the
+mean over levels, 0.02 to 0.035 bits a number where s is near 0.4 w, below 0.004 at w/5 and near 0.01 above w.
+A learned q(u given x) was not built because there is so little to gain, not because there is nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +42,11 @@ class Dequantisation(ABC):
             raise ValueError(f"grey levels to dequantise are at least 2, not {levels}")
         self.width = 2.0 / (levels - 1)
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The law in words, for the method of a number."""
+
     @abstractmethod
     def draw(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """x + u (B, ...) for x on its grey levels, and log q(u) summed over the event (B,) float64."""
@@ -44,6 +56,11 @@ class Dequantisation(ABC):
 class Uniform(Dequantisation):
     """u uniform over the bin."""
 
+    @property
+    def name(self) -> str:
+        """uniform."""
+        return "uniform"
+
     def draw(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """log q = -D log w."""
         u = self.width * (noise.uniform(x.shape, torch.float64) - 0.5)
@@ -52,7 +69,7 @@ class Uniform(Dequantisation):
 
 @final
 class TruncatedNormal(Dequantisation):
-    """u normal of standard deviation `std`, cut to the bin."""
+    """u normal of standard deviation `std`, cut to the bin, which is open outwards at the two end levels."""
 
     def __init__(self, levels: int, std: float) -> None:
         super().__init__(levels)
@@ -60,11 +77,26 @@ class TruncatedNormal(Dequantisation):
             raise ValueError(f"a standard deviation must be positive, not {std}")
         self.std = std
 
+    @property
+    def name(self) -> str:
+        """The normal and its width in bins: truncated normal (0.5 bins)."""
+        return f"truncated normal ({self.std / self.width:.3g} bins)"
+
     def draw(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """u = s Phi^-1 of a uniform number between the bin's ends."""
+        """u = s Phi^-1 of a uniform number between the bin's ends; an end that is open is at Phi = 0 or 1.
+
+        An open bin is drawn as the lowest one, mirrored for the highest: its mass is Phi(w/2s).
+        """
         edge = 0.5 * self.width / self.std
         inside = math.erf(edge / math.sqrt(2.0))
-        p = 0.5 + inside * (noise.uniform(x.shape, torch.float64) - 0.5)
-        z = torch.special.ndtri(p.clamp(min=math.ldexp(1.0, -54))).clamp(-edge, edge)
+        within = 0.5 + 0.5 * inside
+        lowest, highest = x.double() < -1.0 + 0.5 * self.width, x.double() > 1.0 - 0.5 * self.width
+        u = noise.uniform(x.shape, torch.float64)
+        p = torch.where(lowest, within * u, 0.5 + inside * (u - 0.5))
+        p = torch.where(highest, within * (1.0 - u), p)
+        z = torch.special.ndtri(p.clamp(math.ldexp(1.0, -54), 1.0 - math.ldexp(1.0, -53))).clamp(max=edge)
+        z = torch.where(lowest | highest, z, z.clamp(min=-edge))
+        z = torch.where(highest, -z, z)
         log_q = event_sum(-0.5 * z * z) - x[0].numel() * (LOG_SQRT_2PI + math.log(self.std * inside))
-        return x + (self.std * z).to(x.dtype), log_q
+        opened = event_sum((lowest | highest).double())
+        return x + (self.std * z).to(x.dtype), log_q - opened * math.log(within / inside)
