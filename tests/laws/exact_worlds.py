@@ -43,6 +43,28 @@ def gaussian_flow(x_t, t: Level, s: Level):
     return s.alpha * MEAN + spread(s) / spread(t) * (x_t - t.alpha * MEAN)
 
 
+def mixture_flow(x_t, t: Level, s: Level, data: MixtureDenoiser | None = None):
+    """Where it carries x_t (n, 1) in a mixture, that of `mixture` by default: F_s^-1(F_t(x_t)), by bisection.
+
+    In one dimension trajectories do not cross, so the flow keeps quantiles, here of the mixtures q(x_t).
+    """
+    data = data or mixture()
+    mean, var = data.means[:, 0], data.stds**2
+
+    def share(x, level):
+        """F(x), (n, 1)."""
+        z = (x - level.alpha * mean) / torch.sqrt(level.alpha**2 * var + level.sigma**2)
+        return (data.weights * torch.special.ndtr(z)).sum(1, keepdim=True)
+
+    wanted, reach = share(x_t, t), 10.0 * (s.alpha + s.sigma)
+    low, high = torch.full_like(x_t, -reach), torch.full_like(x_t, reach)
+    for _ in range(64):
+        middle = 0.5 * (low + high)
+        below = share(middle, s) < wanted
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
 def starts(level: Level, count=9):
     """A spread of starting points at a level, (count, 1) float64."""
     eps = torch.linspace(-2.0, 2.0, count, dtype=F64)[:, None]

@@ -13,8 +13,10 @@ In half log-SNR l = lambda/2 the linear part has a closed solution, on every pat
 
 with h = l_s - l_t. A constant mean makes it ancestral sampling with the small variance (order 1). The line
 through the last two means is SDE-DPM-Solver++(2M); the line to the mean at a first answer x' that was made
-with the same z is a stochastic trapezoid, of weak order 2 because the noise does not depend on x (Kloeden &
-Platen 1992, sec. 15.1). A step to clean data is the posterior mean: at sigma_s = 0 nothing else is left.
+with the same z is a stochastic trapezoid. Both are of weak order 2 because the size of the noise does not
+depend on x (Kloeden & Platen 1992, sec. 15.1): the line feels the noise of its own step in the one, that of
+the step before in the other, and the law of the end is the same up to h^2. A step to clean data is the
+posterior mean: at sigma_s = 0 nothing else is left.
 """
 
 from __future__ import annotations
@@ -71,11 +73,11 @@ class EulerMaruyama(Solver[None]):
 class SdeDpmPlusPlus2M(Solver[Before | None]):
     """SDE-DPM-Solver++(2M): the line through the last two posterior means, one network call a step.
 
-    Of order 2 in what is smooth along the path; the noise of one step, seen in the next mean, enters the
-    line too, which leaves weak order 1 with a small constant.
+    Weak order 2: the noise of one step bends the line of the next one, a step late for the path (strong order
+    1), in time for its law.
     """
 
-    order = 1
+    order = 2
 
     def init(self, x: Tensor) -> None:
         """Nothing is known before the first step."""
