@@ -41,6 +41,13 @@ class Reads(torch.nn.Module):
         return self.scale * self.row.target(mean, x_t, level)
 
 
+class Drops(Reads):
+    """A network with dropout of its output."""
+
+    def forward(self, x, c_noise, cond=NOTHING):
+        return torch.nn.functional.dropout(super().forward(x, c_noise, cond), 0.3, self.training)
+
+
 def generator(denoiser, schedule, row=ROW):
     student = Scaled(Reads(denoiser, row, schedule.path), row)
     return Generator(Pixels(), Diffusion(student, schedule, (1,)))

@@ -10,7 +10,6 @@ from distilled_worlds import (
     ROW,
     SCHEDULES,
     Flow,
-    Reads,
     error,
     generator,
     name,
@@ -23,7 +22,6 @@ from sfumato.core.noise import Noise
 from sfumato.diffusion.clocks import CosineTime, geometric
 from sfumato.diffusion.scaling import Scaled
 from sfumato.diffusion.times import LogNormalSigma
-from sfumato.models.diffusion import Diffusion
 from sfumato.objectives.continuous import Continuous, Frame
 from sfumato.objectives.distiller import Scene
 
@@ -37,26 +35,6 @@ def test_the_exact_flow_has_no_continuous_time_tangent(schedule):
         flow = float(objective.error(place, Noise([1], rows=BATCH)).max())
         mean = float(objective.error(scene_of(place, gaussian(), schedule), Noise([1], rows=BATCH)).mean())
     assert flow < 1e-5 and mean > 1e-2
-
-
-class Drops(Reads):
-    """A network with dropout of its output."""
-
-    def forward(self, x, c_noise, cond=NOTHING):
-        return torch.nn.functional.dropout(super().forward(x, c_noise, cond), 0.3, self.training)
-
-
-def test_the_tangent_is_that_of_the_network_without_dropout():
-    """The loss is the size of the tangent: one in training mode, whatever the mask, and in evaluation."""
-    objective = Continuous(LogNormalSigma(-0.5, 1.0), 0.0, EXACT)
-    place = scene(objective, gaussian(), geometric())
-    student = Scaled(Drops(gaussian(), ROW, geometric().path), ROW)
-    place = place._replace(density=Diffusion(student, geometric(), (1,)))
-    with torch.no_grad():
-        masked = objective.error(place, Noise([1], rows=BATCH))
-        assert student.net.training
-        whole = objective.error(place._replace(density=place.density.eval()), Noise([1], rows=BATCH))
-    assert torch.allclose(masked, whole, rtol=1e-4, atol=1e-8) and float(whole.mean()) > 1e-2
 
 
 class LogTan(torch.nn.Module):

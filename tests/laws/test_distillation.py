@@ -8,8 +8,10 @@ import torch
 from distilled_worlds import (
     BATCH,
     EXACT,
+    ROW,
     SCHEDULES,
     TIMES,
+    Drops,
     Flow,
     Hears,
     error,
@@ -21,6 +23,7 @@ from exact_worlds import F64, MEAN, PATHS, STD, gaussian, gaussian_flow, line, m
 
 from sfumato.core.condition import NOTHING
 from sfumato.core.noise import Noise
+from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import CosineTime, geometric
 from sfumato.diffusion.denoiser import Denoiser, Posterior
 from sfumato.diffusion.level import CLEAN, Level
@@ -30,6 +33,7 @@ from sfumato.diffusion.times import UniformTime
 from sfumato.diffusion.weighting import Snr, Unweighted
 from sfumato.models.diffusion import Diffusion
 from sfumato.objectives.consistency import Doubling, Easing, Mixed, SelfConsistency, Stepped
+from sfumato.objectives.continuous import Continuous
 from sfumato.objectives.progressive import Matching, Progressive, at, one_for_two
 from sfumato.objectives.shortcut import Shortcut
 from sfumato.samplers.ancestral import Ancestral
@@ -279,6 +283,33 @@ def test_neighbours_of_the_grid_are_neighbours():
     for value, below in zip(t, r, strict=True):
         k = int((edges - value).abs().argmin())
         assert math.isclose(value, edges[k]) and math.isclose(below, edges[k - 1])
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        SelfConsistency(TIMES, Easing(STD, 8), Mixed(), teaching=EXACT),
+        SelfConsistency(TIMES, Doubling(10, 40), Stepped(Heun()), teaching=EXACT),
+        Continuous(TIMES, 0.0, EXACT),
+        Progressive(4, Angle(STD), Snr(1.0), EXACT),
+        Matching(TIMES, Snr(1.0), EXACT),
+        Shortcut(TIMES, Snr(1.0), Angle(STD), Leap(), 8, 0.5, EXACT),
+    ],
+    ids=name,
+)
+def test_dropout_rests_while_a_student_is_taught(objective):
+    """The loss of a network that drops is that of the same network in evaluation, and it drops afterwards."""
+    model = generator(gaussian(), geometric()).train()
+    model.density.denoiser.net = Drops(gaussian(), ROW, geometric().path)
+    model.density.denoiser.net.scale.data.mul_(0.9)
+    objective.open(generator(gaussian(), geometric()), 1000)
+    x = MEAN + STD * Noise([2], rows=BATCH).normal((BATCH, 1), F64)
+    batch, losses = Batch(x, None, torch.arange(BATCH)), []
+    for mode in (True, False):
+        model.density.denoiser.train(mode)
+        losses.append(objective(model, batch, noise=Noise([1], rows=BATCH), seen=900).total)
+        assert model.density.denoiser.net.training is mode
+    assert torch.equal(*losses) and float(losses[0].detach().mean()) > 1e-4
 
 
 def test_a_constant_error_of_the_student_is_seen():

@@ -31,7 +31,6 @@ from ..diffusion.level import Level
 from ..diffusion.scaling import Scaled
 from ..diffusion.schedule import Schedule
 from ..diffusion.times import Times
-from ..models.generator import evaluating
 from ..samplers.solver import Solver
 from .denoising import diffusion_of
 from .distiller import Distiller, Scene, Teaching, frozen, ratios
@@ -182,8 +181,7 @@ class SelfConsistency(Distiller):
             teacher = student if self.alone else self.taught
             x_r = self.pairing.earlier(teacher, scene.x, eps, x_t, t, r, scene.cond)
             follower = student if self.follower is None else self.follower
-            with evaluating(follower):
-                target = follower(x_r, r, scene.cond).mean
+            target = follower(x_r, r, scene.cond).mean
         answer = student(x_t, t, scene.cond).mean
         return pseudo_huber(answer, target, self.huber) / (t_ratio - r_ratio).to(answer.dtype)
 

@@ -30,7 +30,6 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level
 from ..diffusion.scaling import EdmScaling, Scaled
 from ..diffusion.times import Times
-from ..models.generator import evaluating
 from .distiller import Distiller, Scene, Teaching, ratios, squared
 
 STEP = 0.005  # of the angle, in the central difference, at most
@@ -111,13 +110,9 @@ class Frame:
         return student.scaling.target(student(x_t, level, self.scene.cond).mean, x_t, level)
 
     def slope(self, student: Scaled, y: Tensor, phi: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """F and dF/dphi along a direction dy/dphi, from two calls without dropout: their mean and difference.
-
-        Two dropout masks would differ by far more than the network does over a step.
-        """
+        """F and dF/dphi along a direction dy/dphi, from two calls: their mean and difference."""
         step = (torch.minimum(phi, math.pi / 2 - phi) / PART).clamp(max=STEP)
-        with evaluating(student):
-            ahead, behind = (
-                self.output(student, y + per_sample(h, y) * direction, phi + h) for h in (step, -step)
-            )
+        ahead, behind = (
+            self.output(student, y + per_sample(h, y) * direction, phi + h) for h in (step, -step)
+        )
         return (ahead + behind) / 2.0, (ahead - behind) / per_sample(2.0 * step, ahead)

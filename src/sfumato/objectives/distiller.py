@@ -11,6 +11,10 @@ read: through the row of diffusion/scaling.py that the network was trained with,
 another; guide: classifier-free guidance, whose strength the student then has built in; clip: to the range of
 the data. What is wrapped is a denoiser (diffusion/denoiser.py), so that the library's solvers run on it,
 with a level of its own for each sample.
+
+Dropout rests, whatever the network was trained with: a student is compared with itself or its teacher over
+a small step, and two masks differ by far more than the answer does. (Song and Dhariwal 2023, section 3.2,
+give both answers one mask; on digits that and none at all were equally good.)
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from ..diffusion.schedule import Schedule, Until, check_clock
 from ..diffusion.times import Times
 from ..guidance.classifier_free import ClassifierFree
 from ..models.diffusion import Diffusion
+from ..models.generator import evaluating
 from .denoising import diffusion_of, droppable
 from .objective import Judge, Loss, Objective
 
@@ -132,7 +137,7 @@ class Distiller(Objective, Judge):
         """The loss of each example (B,)."""
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
-        """The single term `distillation`."""
+        """The single term `distillation`, of a network without dropout (see the module)."""
         if self.teacher is not None:
             self.teacher.eval()
         generator, density = diffusion_of(model)
@@ -140,7 +145,8 @@ class Distiller(Objective, Judge):
         cond = droppable(cond, self.dropout, len(x), noise)
         progress = min(1.0, seen / self.target) if self.target else 0.0
         scene = Scene(density, self.part(density), x, cond, noise.stratified(len(x)), progress)
-        return Loss({"distillation": self.error(scene, noise)}, {"distillation": 1.0})
+        with evaluating(density):
+            return Loss({"distillation": self.error(scene, noise)}, {"distillation": 1.0})
 
     def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
         """`loss`: the average over fixed quantiles of the levels as at the end, and the loss at each."""

@@ -59,7 +59,8 @@ class Look:
     def estimate(self, terms: int, variance: ReverseVariance | None = None) -> SampledBound:
         """The bound from `terms` steps of each image.
 
-        variance: of the reverse step of a table; None: learned where the network gives it, else large.
+        variance: of the reverse step of a table; None: learned where the network gives it, else large, which
+        is right for smooth data. A continuous schedule has steps of length zero, and no choice.
         """
         if isinstance(self.schedule, BetaTable):
             return self._of_table(self.schedule, terms, variance)
@@ -99,7 +100,8 @@ class Look:
                 step = torch.searchsorted(share.cumsum(0), u, right=True).clamp(max=len(share) - 1)
                 t, s = (table.path.level(log_snr[step + k]) for k in (1, 0))
                 steps = steps + step_term(self.at(t), self.x, t, s, variance) / (share[step] * terms)
-        return SampledBound({"prior": prior_term(self.x, last), "steps": steps, "decoder": decoder}, method)
+        found = {"prior": prior_term(self.x, last), "steps": steps, "decoder": decoder}
+        return SampledBound(found, f"{method}, reverse variance {variance.name}")
 
     def _of_clock(self, terms: int) -> SampledBound:
         """prior, integral over log-SNR and decoder of a continuous schedule."""

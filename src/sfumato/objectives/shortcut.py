@@ -22,7 +22,6 @@ from ..core.noise import Noise
 from ..diffusion.level import Level
 from ..diffusion.times import Times
 from ..diffusion.weighting import Weighting
-from ..models.generator import evaluating
 from ..samplers.grids import Grid
 from ..samplers.leap import Leap
 from .denoising import weighed
@@ -70,8 +69,7 @@ class Shortcut(Distiller):
                 near, middle, end = (_rows(level, rows) for level in (t, u, s))
                 cond = scene.cond.map(lambda v: v[rows])
                 itself = self.teaching.limited(student)
-                with evaluating(student):
-                    far = one_for_two(self.solver, itself, x_t[rows], near, middle, end, cond)
+                far = one_for_two(self.solver, itself, x_t[rows], near, middle, end, cond)
                 target = target.index_copy(0, rows, far)
         answer = student(x_t, t, self.solver.towards(s, x_t, scene.cond)).mean
         return weighed(self.weighting, t, squared(answer, target))
