@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,7 +66,9 @@ def forward(s: Level, t: Level) -> Level:
 
 
 class ReverseVariance(ABC):
-    """The variance of a model's reverse step p(x_s | x_t)."""
+    """The variance of a model's reverse step p(x_s | x_t); `name` is what a report calls it."""
+
+    name: ClassVar[str]
 
     @abstractmethod
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
@@ -79,6 +82,8 @@ class ReverseVariance(ABC):
 class SmallVariance(ReverseVariance):
     """The variance of q(x_s | x_t, x_0), DDPM's beta~: a lower bound of the true one."""
 
+    name = "small (beta~)"
+
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """sigma_s^2 fresh."""
         return s.sigma**2 * fresh(t, s)
@@ -91,6 +96,8 @@ class SmallVariance(ReverseVariance):
 class LargeVariance(ReverseVariance):
     """DDPM's beta: right for data of unit variance on the VP path."""
 
+    name = "large (beta)"
+
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """sigma_t^2 fresh."""
         return t.sigma**2 * fresh(t, s)
@@ -102,6 +109,8 @@ class LargeVariance(ReverseVariance):
 
 class InterpolatedVariance(ReverseVariance):
     """Learned: between small and large on a log scale by the posterior's fraction f (B, C, *space)."""
+
+    name = "learned"
 
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """exp((1 - f) log small + f log large) = small e^(f log(large/small)); 0 where s is clean."""
@@ -122,6 +131,8 @@ class InterpolatedVariance(ReverseVariance):
 
 class MatchedVariance(ReverseVariance):
     """The exact variance of x_s given x_t, element by element, from a denoiser that knows var[x_0 | x_t]."""
+
+    name = "matched"
 
     def __call__(self, t: Level, s: Level, posterior: Posterior) -> Scalar:
         """small + (alpha_s fresh)^2 var."""

@@ -4,6 +4,12 @@
 
 Some of the steps are drawn for each image (objectives/estimate.py); the estimate is unbiased.
 
+A chain is its table and the variance of its reverse steps. The bound is of the chain that the model's own
+plan draws from, so the variance is that of the plan's solver (ancestral sampling). Solvers of the ODE have
+none; then it is learned where the network gives one, else large. All T rows of the table are bounded, also
+where a plan takes fewer steps. The step to clean data is a decoder with a width of its own, 1/2 to 1 over
+the SNR of the last noise, though a sampler adds no noise there (diffusion/transition.py).
+
 The bound is on the probability of grey levels. It is refused where there are none: for data stored as
 floats (whose density the probability-flow ODE gives) and for a process over the codes of a VAE, since the
 probability of a code is not that of an image. A conditional model bounds log P(x | condition), given the
@@ -13,7 +19,6 @@ image's own class; for DiffuseVAE the condition is drawn from the encoder and co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,12 +30,14 @@ from ..diffusion.denoiser import Clipped
 from ..diffusion.transition import ReverseVariance
 from ..models.codec import Pixels
 from ..models.conditioner import ClassLabel, Unconditional
+from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..models.generator import Generator, evaluating
 from ..models.prior import LatentPrior
 from ..models.reconstruction import Reconstruction
 from ..models.vae import Vae
 from ..objectives.estimate import Look, SampledBound
+from ..samplers.ancestral import Ancestral
 from .bits import CODE, Bound, bound_of, check_levels
 
 TERMS = 32
@@ -49,7 +56,7 @@ def vlb(
 
     generator  a diffusion over pixels; its plan says whether predictions are clipped
     terms      steps drawn for each image
-    variance   of the reverse step of a table; None: learned where the network gives it, else large
+    variance   of the reverse step of a table; None: `variance_of` the generator's own plan
     UsageError where the images or the model have no such bound (see the module).
     """
     density = pixel_diffusion(generator, levels)
@@ -61,8 +68,15 @@ def vlb(
         x, cond = generator.observe(batch, noise=noise)
         denoiser = Clipped(density.denoiser) if generator.plan.clip else density.denoiser
         look = Look(denoiser, density.schedule, x, levels, noise, cond)
-        found = look.estimate(terms, variance)
-        return replace(found, terms={**found.terms, **latent_cost(generator, batch, noise)})
+        found = look.estimate(terms, variance or variance_of(generator.plan))
+        clipped = ", predictions clipped" if generator.plan.clip else ""
+        every = {**found.terms, **latent_cost(generator, batch, noise)}
+        return SampledBound(every, found.method + clipped)
+
+
+def variance_of(plan: Plan) -> ReverseVariance | None:
+    """The variance of the chain that a plan draws from; None where its solver has none."""
+    return plan.solver.variance if isinstance(plan.solver, Ancestral) else None
 
 
 def pixel_diffusion(
@@ -115,8 +129,10 @@ def variational_bounds(
     *,
     terms: int = TERMS,
     seed: int = 0,
+    variance: ReverseVariance | None = None,
 ) -> tuple[tuple[Bound, ...], str]:
-    """The bound over images and each of its terms in bits per dimension, and what was summed.
+    """The bound over images and each of its terms in bits per dimension, and what was summed, with the name
+    of the reverse variance (None: the plan's own, see the module).
 
     Each image has its own noise, a function of seed and position: the batch size does not matter. The
     spread is the standard error over images, which holds the chance of the drawn terms as well.
@@ -125,7 +141,7 @@ def variational_bounds(
     size, seen, method = 1, 0, ""
     for batch in batches:
         noise = Noise.keyed("vlb", seed, at=range(seen, seen + len(batch)), device=batch.x.device)
-        one = vlb(generator, batch, levels, terms=terms, noise=noise)
+        one = vlb(generator, batch, levels, terms=terms, noise=noise, variance=variance)
         size, seen, method = batch.x[0].numel(), seen + len(batch), one.method
         for name, nats in [("VLB", one.total), *((f"VLB {k}", v) for k, v in one.terms.items())]:
             found.setdefault(name, []).append(nats)
