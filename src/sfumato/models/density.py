@@ -80,6 +80,17 @@ class Plan:
             )
 
 
+def check_guided(plan: Plan, *, conditional: bool) -> None:
+    """UsageError for a guidance scale of a plan where there is neither a condition nor a guide."""
+    if plan.scale != 1.0 and plan.guide is None and not conditional:
+        raise UsageError(
+            f"a guidance scale of {plan.scale:g} changes nothing: there is no condition to be guided by",
+            where="plan.scale",
+            remedy="Leave it at 1, train with --set conditional=true, or sample with a classifier of noisy "
+            "images (--classifier RUN) or a worse version (--guide RUN).",
+        )
+
+
 class Density(nn.Module, ABC):
     """p(code), conditional or not."""
 

@@ -12,7 +12,8 @@ What the guess has right is not drawn again, and fewer steps are left. In Diffus
 is the same line: its frame y = x_t - x_hat follows the plain process of x_0.
 
 The denoiser that is integrated is the trained one, wrapped by guidance where the plan's scale is not 1 and
-by clipping of its prediction of x_0 where the plan says so.
+by clipping of its prediction of x_0 where the plan says so. A scale without anything to be guided by (neither
+a condition nor a guide) is refused: it would change nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..diffusion.denoiser import Clipped, Denoiser
 from ..diffusion.schedule import Schedule, Until
 from ..guidance.classifier_free import ClassifierFree
 from ..samplers.solver import Solver, integrate
-from .density import Density, Plan
+from .density import Density, Plan, check_guided
 
 
 @final
@@ -65,10 +66,11 @@ class Diffusion(Density):
         return cond.concat
 
     def wrapped(self, plan: Plan, cond: Condition) -> tuple[Denoiser, Solver[Any]]:
-        """Denoiser and solver as the plan wants them: guided and clipped."""
+        """Denoiser and solver as the plan wants them: guided and clipped; UsageError as `check_guided`."""
+        check_guided(plan, conditional=bool(cond))
         denoiser, solver = self.denoiser, plan.solver
         if plan.guide is not None:
             denoiser, solver = plan.guide.steer(denoiser, solver, plan.scale, plan.interval)
-        elif plan.scale != 1.0 and cond:
+        elif plan.scale != 1.0:
             denoiser = ClassifierFree(denoiser, plan.scale, plan.interval)
         return Clipped(denoiser) if plan.clip else denoiser, solver

@@ -28,7 +28,7 @@ from ..core.noise import Noise
 from ..data.dataset import Batch
 from .codec import Codec
 from .conditioner import Conditioner, Unconditional
-from .density import Density, Plan
+from .density import Density, Plan, check_guided
 from .given import Given, Streams, gather
 
 CPU_ROWS = 16  # fewer let kernels treat the last rows of a block in another way
@@ -37,7 +37,10 @@ CODED = ("z", "codes")  # entries of Given that are the codec's code of an image
 
 @final
 class Generator(nn.Module):
-    """Samples x (B, C, *space) in [-1, 1]; `plan` is how it samples unless told otherwise."""
+    """Samples x (B, C, *space) in [-1, 1]; `plan` is how it samples unless told otherwise.
+
+    UsageError for a plan that guides by a condition which is not there.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Generator(nn.Module):
         self.codec, self.density = codec, density
         self.conditioner = conditioner if conditioner is not None else Unconditional()
         self.plan = plan if plan is not None else Plan()
+        check_guided(self.plan, conditional=not isinstance(self.conditioner, Unconditional))
 
     @property
     def slots(self) -> frozenset[str]:
