@@ -133,7 +133,7 @@ def test_options_that_would_change_nothing_are_refused(trained, monkeypatch):
     monkeypatch.setattr(run, "model", generator("diffusion"))
     with pytest.raises(UsageError, match="no condition"):
         run.plan(guidance=2.0)
-    assert plan_line(run.generator, Plan(scale=2.0)) == "18 heun steps on karras"
+    assert plan_line(run.generator, Plan(scale=2.0)) == "18 heun steps on karras, guidance 2"
 
 
 def test_labels_are_as_common_as_in_training():

@@ -14,8 +14,10 @@ from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.curve import Bench, Counting, curve
 from sfumato.app.guiding import early
-from sfumato.app.names import GRIDS, SOLVERS, plan_line
+from sfumato.app.names import GRIDS, plan_line
 from sfumato.app.pictures import as_model
+from sfumato.app.planning import plan_origin
+from sfumato.app.solving import SOLVERS
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import DataError, RefusedError, UsageError
 from sfumato.core.lazy import build
@@ -24,8 +26,12 @@ from sfumato.models.generator import CPU_ROWS
 from sfumato.models.given import Given, seeds_of
 from sfumato.models.guides import ByClassifier
 from sfumato.recipes import RECIPES
+from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.ddim import Ddim
+from sfumato.samplers.grids import Karras, LogSnr
+from sfumato.samplers.heun import Heun
 from sfumato.samplers.optimised import Optimised
+from sfumato.samplers.unipc import UniPC
 
 QUIET = Console(silent=True)
 
@@ -342,6 +348,48 @@ def test_advice_is_for_sampling_from_pure_noise(runs):
     assert run.plan(start=1.0).steps == 3 and not isinstance(run.plan(start=1.0).grid, Optimised)
     with pytest.raises(UsageError, match="begins at pure noise"):
         run.plan(start=1.0, grid="optimised")
+
+
+def advised(here, **changes):
+    run = sfumato.open(here / "model")
+    advice = {"solver": "unipc", "grid": "optimised", "steps": 9, "seen": run.weights.seen, "because": "x"}
+    rewritten(here / "model", "run.json", recommended=advice | changes)
+    return sfumato.open(here / "model")
+
+
+TAKEN = [
+    ({}, (9, UniPC, Optimised), " (recommended by `sfumato curve`: x)"),
+    ({"solver": "unipc"}, (9, UniPC, Optimised), " (grid and steps by `sfumato curve`, whose plan is "),
+    ({"steps": 5}, (5, UniPC, Optimised), " (solver and grid by `sfumato curve`, whose plan is "),
+    ({"grid": "karras"}, (9, UniPC, Karras), " (solver and steps by `sfumato curve`, whose plan is "),
+    ({"solver": "ancestral"}, (3, Ancestral, LogSnr), " (grid and steps of the recipe: the plan by "),
+    (
+        {"solver": "heun", "steps": 4},
+        (4, Heun, LogSnr),
+        " (grid of the recipe: the plan by `sfumato curve` is ",
+    ),
+    ({"solver": "heun", "grid": "optimised"}, (3, Heun, Optimised), " (steps of the recipe: the plan by "),
+    ({"solver": "heun", "steps": 4, "grid": "karras"}, (4, Heun, Karras), ""),
+]
+
+
+@pytest.mark.parametrize(("asked", "expected", "origin"), TAKEN, ids=lambda v: str(v))
+def test_steps_and_grid_are_recommended_for_their_solver_alone(here, asked, expected, origin):
+    run = advised(here)
+    plan = run.plan(**asked)
+    assert (plan.steps, type(plan.solver), type(plan.grid)) == expected
+    told = plan_origin(run, **asked)
+    assert told.startswith(origin) and (told == "") == (origin == "")
+    if origin and asked:
+        assert "--solver unipc --grid optimised --steps 9" in told
+
+
+def test_fresh_noise_in_ddim_is_another_solver_than_the_recommended_one(here):
+    run = advised(here, solver="ddim")
+    plain, noisy = run.plan(), run.plan(eta=0.5)
+    assert (plain.steps, plain.solver.eta) == (9, 0.0) and isinstance(plain.grid, Optimised)
+    assert (noisy.steps, noisy.solver.eta) == (3, 0.5) and isinstance(noisy.grid, LogSnr)
+    assert plan_origin(run, eta=0.5).startswith(" (solver by `sfumato curve`")
 
 
 @pytest.mark.parametrize(

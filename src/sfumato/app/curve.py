@@ -29,11 +29,12 @@ from ..models.given import seeds_of
 from .console import Console
 from .evaluate import FEWEST, conditions, drawing, labels_like
 from .judges import FolderShelf, find_judge, judges
-from .names import GRIDS, OPTIMISED, grid_name, grid_of, solver_of, stepped
+from .names import GRIDS, OPTIMISED, grid_name, grid_of, stepped
 from .planning import Recommendation
 from .points import read_points, write_points
 from .report import write_report
 from .run import Run
+from .solving import solver_of
 
 SOLVERS = ("ddim", "dpm++2m", "unipc", "heun")
 STEPS = (4, 6, 9, 14, 20, 32)

@@ -1,4 +1,4 @@
-"""Words of the command line for objects of the library: solvers and grids."""
+"""Words of the command line for grids, and a plan in words; those for solvers are in solving.py."""
 
 from __future__ import annotations
 
@@ -8,37 +8,16 @@ from typing import Any
 
 from ..core.errors import UsageError, did_you_mean
 from ..models.autoregressive import Autoregressive
-from ..models.conditioner import Unconditional
 from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.guides import Guide
 from ..models.prior import LatentPrior
 from ..models.reconstruction import Reconstruction
-from ..samplers.ancestral import Ancestral
-from ..samplers.consistency import Consistency
 from ..samplers.ddim import Ddim
 from ..samplers.grids import Grid, Karras, LogSnr, Quadratic, Trailing, Uniform
-from ..samplers.heun import Heun
-from ..samplers.langevin import AnnealedLangevin, PredictorCorrector
-from ..samplers.multistep import DpmPlusPlus2M
 from ..samplers.optimised import Optimised
-from ..samplers.sde import EulerMaruyama, SdeDpmPlusPlus2M, SdeHeun
 from ..samplers.solver import Solver
-from ..samplers.unipc import UniPC
-
-SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
-    "ancestral": Ancestral,
-    "consistency": Consistency,
-    "ddim": Ddim,
-    "heun": Heun,
-    "dpm++2m": DpmPlusPlus2M,
-    "unipc": UniPC,
-    "sde": EulerMaruyama,
-    "sde-dpm++2m": SdeDpmPlusPlus2M,
-    "sde-heun": SdeHeun,
-    "langevin": AnnealedLangevin,
-    "pc": PredictorCorrector,
-}
+from .solving import solver_words
 
 GRIDS: dict[str, Callable[[], Grid]] = {
     "uniform": Uniform,
@@ -64,23 +43,11 @@ def grid_of(word: str) -> Grid:
     return GRIDS[word]()
 
 
-def solver_of(word: str) -> Solver[Any]:
-    """The solver of a word; UsageError for a word that is none."""
-    if word not in SOLVERS:
-        raise UsageError(f"no solver '{word}'", remedy=did_you_mean(word, SOLVERS))
-    return SOLVERS[word]()
-
-
-def solver_name(solver: Solver[Any]) -> str:
-    """The word for a solver; its class name where it has none."""
-    return next((k for k, v in SOLVERS.items() if v is type(solver)), type(solver).__name__)
-
-
 def changed(
     plan: Plan,
     *,
     steps: int | None = None,
-    solver: str | None = None,
+    solver: Solver[Any] | None = None,
     grid: Grid | None = None,
     eta: float | None = None,
     guidance: float | None = None,
@@ -93,7 +60,7 @@ def changed(
     changes: dict[str, Any] = {
         "steps": steps,
         "grid": grid,
-        "solver": None if solver is None else solver_of(solver),
+        "solver": solver,
         "scale": guidance,
         "interval": interval,
         "guide": guide,
@@ -138,11 +105,8 @@ def check_used(generator: Generator, *, start: float | None = None, **asked: Any
 def plan_line(generator: Generator, plan: Plan) -> str:
     """What sampling does, in words: 18 heun steps on karras, guidance 2; of a VAE: draws of the prior."""
     if stepped(generator):
-        solver = solver_name(plan.solver)
-        if isinstance(plan.solver, Ddim) and plan.solver.eta:
-            solver += f" (eta {plan.solver.eta:g})"
-        parts = [f"{plan.steps} {solver} steps on {grid_name(plan.grid)}"]
-        if words := guide_words(plan, generator):
+        parts = [f"{plan.steps} {solver_words(plan.solver)} steps on {grid_name(plan.grid)}"]
+        if words := guide_words(plan):
             parts.append(words)
     else:
         parts = ["draws of the prior"]
@@ -154,10 +118,9 @@ def plan_line(generator: Generator, plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def guide_words(plan: Plan, generator: Generator) -> str:
+def guide_words(plan: Plan) -> str:
     """What guides: guidance 2 by the classifier digits-noisy in log-SNR -2 to 5; "" for nothing."""
-    free = isinstance(generator.conditioner, Unconditional)
-    if plan.guide is None and (plan.scale == 1.0 or free):
+    if plan.guide is None and plan.scale == 1.0:
         return ""
     by = "" if plan.guide is None else f" by {plan.guide.name}"
     where = "" if plan.interval is None else f" in log-SNR {plan.interval[0]:g} to {plan.interval[1]:g}"

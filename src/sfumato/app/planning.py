@@ -2,9 +2,9 @@
 
     the recipe's plan  <-  what `sfumato curve` recommends for this run  <-  what the user asks for
 
-A recommendation holds for the weights it was measured with, and from pure noise on. The optimised grid is
-made for a run's own model, once, and kept beside it (grids.json), so that a seed means the same image
-afterwards.
+A recommendation holds for the weights it was measured with, and from pure noise on. Its steps and its grid
+were measured with its solver: under another one both are the recipe's again. The optimised grid is made for a
+run's own model, once, and kept beside it (grids.json), so that a seed means the same image afterwards.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from ..samplers.optimised import FINE, Optimised, optimise, trajectory
 from ..samplers.solver import Solver
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .guiding import check_guidance, guide_of, interval_of
-from .names import OPTIMISED, changed, check_used, grid_of, solver_of, stepped
+from .names import OPTIMISED, changed, check_used, grid_of, stepped
 from .opened import Opened
+from .solving import solver_for, solver_of
 
 GRIDS_FILE = "grids.json"
+PARTS = ("solver", "grid", "steps")  # of a recommendation
 STARTS = 16  # trajectories that an optimised grid is made from, fewer of large images
 NUMBERS = 2**17  # of all of them together
 
@@ -72,12 +74,33 @@ def recommendation(run: Opened) -> Recommendation | None:
     return made if made.seen == run.weights.seen else None
 
 
+def taken(run: Opened, **asked: Any) -> dict[str, Any]:
+    """What a plan takes of the recommendation: of solver, grid and steps those that were not asked for.
+
+    Nothing from a first guess on, nor under another solver, which it says nothing about; the solver alone for
+    DDIM with fresh noise, which is another solver too.
+    """
+    advice = recommendation(run) if stepped(run.generator) else None
+    if advice is None or asked.get("start") is not None or asked.get("solver") not in (None, advice.solver):
+        return {}
+    words = ("solver",) if asked.get("eta") else PARTS
+    return {word: getattr(advice, word) for word in words if asked.get(word) is None}
+
+
 def plan_origin(run: Opened, **asked: Any) -> str:
     """Whose plan it is, in words that follow it: nothing for the recipe's own, or the user's."""
     advice = recommendation(run) if stepped(run.generator) else None
-    if advice is None or any(asked.get(word) is not None for word in ("steps", "solver", "grid", "start")):
+    if advice is None or asked.get("start") is not None:
         return ""
-    return f" (recommended by `sfumato curve`: {advice.because})"
+    kept = taken(run, **asked)
+    if len(kept) == len(PARTS):
+        return f" (recommended by `sfumato curve`: {advice.because})"
+    if kept:
+        return f" ({' and '.join(kept)} by `sfumato curve`, whose plan is {advice.words()})"
+    left = [word for word in ("grid", "steps") if asked.get(word) is None]
+    if not left:
+        return ""
+    return f" ({' and '.join(left)} of the recipe: the plan by `sfumato curve` is {advice.words()})"
 
 
 def plan_of(
@@ -98,13 +121,13 @@ def plan_of(
     words: dict[str, Any] = {"steps": steps, "solver": solver, "grid": grid, "eta": asked.get("eta")}
     check_used(generator, start=start, guidance=guidance, interval=interval, **words)
     between, by = interval_of(interval), guide_of(run, classifier, guide)
-    if start is None and stepped(generator) and (advice := recommendation(run)) is not None:
-        steps, solver, grid = steps or advice.steps, solver or advice.solver, grid or advice.grid
+    words |= taken(run, start=start, **words)
+    steps, solver, grid = (words[part] for part in ("steps", "solver", "grid"))
     known = None if grid in (None, OPTIMISED) else grid_of(str(grid))
     plan = changed(
         generator.plan,
         steps=steps,
-        solver=solver,
+        solver=None if solver is None else solver_for(solver, generator),
         grid=known,
         guidance=guidance,
         interval=between,
