@@ -11,15 +11,19 @@ from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import LogSnrLine
 from sfumato.diffusion.exact import GaussianDenoiser, MixtureDenoiser
-from sfumato.evaluation.bits import DENSITY, bound_of
-from sfumato.evaluation.flow import Flow, flow_log_prob
+from sfumato.diffusion.tables import BetaTable, linear_betas
+from sfumato.evaluation.bits import CODE, DENSITY, bound_of
+from sfumato.evaluation.flow import Flow, flow_log_prob, flow_method
 from sfumato.guidance.classifier import ClassPosterior
 from sfumato.models.codec import Pixels
 from sfumato.models.conditioner import ClassLabel
+from sfumato.models.density import Plan
 from sfumato.models.diffusion import Diffusion
 from sfumato.models.generator import Generator
 from sfumato.models.guides import ByClassifier
 from sfumato.models.prior import StandardNormalPrior
+from sfumato.objectives.estimate import ends
+from sfumato.samplers.likelihood import Hutchinson
 
 F64 = torch.float64
 LEVELS = 5
@@ -129,3 +133,63 @@ def test_what_has_no_likelihood_is_refused_with_the_reason():
         Flow(tolerance=0.0)
     with pytest.raises(UsageError, match="at least one"):
         Flow(draws=0)
+
+
+# ------------------------------------------------------------------------------ outer bins, ranges, words
+
+
+def points(value):
+    """An image of three numbers that is always the same, as an exact denoiser of it sees it."""
+    x = torch.full((50, 3), value, dtype=F64)
+    denoiser = MixtureDenoiser(torch.ones(1, dtype=F64), x[:1], torch.zeros(1, dtype=F64))
+    return x, Generator(Pixels(), Diffusion(denoiser, BetaTable(linear_betas()), (3,)))
+
+
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_a_constant_image_at_an_end_of_256_levels_has_the_mass_of_its_open_bin(end):
+    """Last noise 1.28 bins: -log2 Phi(w/2s) = 0.62 bits a number, where a bin closed outwards takes 1.71."""
+    x, model = points(end)
+    found = flow_log_prob(model, batch(x), 256, noise=Noise(range(50)), how=Flow(tolerance=1e-6))
+    bits = bound_of("ODE", found, 3, CODE).bits
+    table = BetaTable(linear_betas())
+    edge = (1 / 255) / math.exp(-0.5 * ends(table)[1])
+    exact = -math.log2(0.5 + 0.5 * math.erf(edge / math.sqrt(2)))
+    shut = -math.log2(math.erf(edge / math.sqrt(2)))
+    assert (exact, shut) == (pytest.approx(0.62, abs=0.01), pytest.approx(1.71, abs=0.01))
+    assert bits.value == pytest.approx(exact, abs=0.01)
+    inner, middle = points(1 / 255)  # the same image between the ends keeps its closed bin
+    between = flow_log_prob(middle, batch(inner), 256, noise=Noise(range(50)), how=Flow(tolerance=1e-6))
+    assert bound_of("ODE", between, 3, CODE).bits.value == pytest.approx(shut, abs=0.01)
+
+
+def test_data_about_an_end_come_near_the_mass_of_the_open_bin():
+    """N(-1, 0.1^2), last noise 0.1: near log 1 where the closed bin cannot pass log 0.87."""
+    denoiser = GaussianDenoiser(torch.tensor(-1.0, dtype=F64), torch.tensor(0.1, dtype=F64))
+    model = generator(denoiser, (1,), high=-2 * math.log(0.1))
+    x, how = torch.full((2000, 1), -1.0, dtype=F64), Flow(tolerance=1e-5)
+    found = float(flow_log_prob(model, batch(x), 9, noise=Noise(range(2000)), how=how).mean())
+    spread = 0.1 * math.sqrt(2.0)  # of the data and the last noise
+    mass, shut = (a + (1 - a) * math.erf(0.125 / spread / math.sqrt(2)) for a in (0.5, 0.0))
+    assert math.log(shut) + 0.2 < found < math.log(mass) + 0.01
+    assert found == pytest.approx(math.log(mass), abs=0.15)
+
+
+def test_floats_of_another_unit_are_refused_and_a_little_beyond_is_not():
+    denoiser = GaussianDenoiser(torch.tensor(0.0, dtype=F64), torch.tensor(0.3, dtype=F64))
+    model = generator(denoiser, (3,))
+    x = torch.linspace(-1.0, 1.3, 3, dtype=F64).repeat(2, 1)
+    assert torch.isfinite(flow_log_prob(model, batch(x), None, noise=Noise(range(2)))).all()
+    for wrong in (2.0 * x, 508.8 * x, x * math.nan):
+        with pytest.raises(DataError, match="far beyond the run's range"):
+            flow_log_prob(model, batch(wrong), None, noise=Noise(range(2)))
+
+
+def test_the_method_names_all_that_changes_the_number():
+    _, _, denoiser = pictures()
+    model = generator(denoiser, (1, 2, 2))
+    told = flow_method(model, LEVELS, Flow(draws=2, tolerance=1e-3))
+    assert told.startswith("2 draws of truncated normal") and "exact divergence" in told
+    assert "tolerance 0.001" in told and "log-SNR -13.0 ... 13.0" in told
+    other = flow_method(model, LEVELS, Flow(uniform=True, divergence=Hutchinson(3)), Plan(scale=2.0))
+    assert "1 draw of uniform" in other and "3 Rademacher probes" in other and "guidance 2" in other
+    assert "dequantisation" not in flow_method(model, None, Flow())

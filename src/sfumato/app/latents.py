@@ -17,7 +17,7 @@ from ..core.errors import DataError, SfumatoError, UsageError
 from ..core.noise import Noise
 from ..data.dataset import Dataset
 from ..evaluation import lpips
-from ..evaluation.bits import bounds
+from ..evaluation.bits import bounds, check_values
 from ..evaluation.disentangle import disentanglement
 from ..evaluation.information import BINS
 from ..evaluation.protocol import Metric, Protocol
@@ -87,7 +87,7 @@ def likelihood(
     if not _random(run, model, held_out):
         return [], [f"{NO_CHANCE.capitalize()}."]
     try:
-        found = bounds(model, _images(run, held_out, count), run.facts.levels, draws=draws)
+        found = bounds(model, _in_range(run, held_out, count), run.facts.levels, draws=draws)
     except (UsageError, DataError) as error:
         return [], [f"Bits per dimension are not reported: {error.what}."]
     return [
@@ -200,6 +200,13 @@ def agreement(run: Run, model: Codec, about: About, seed: int) -> tuple[list[Met
 def _score(name: str, found: Estimate, protocol: Protocol, factors: int) -> Metric:
     note = f"guessing gives about {1 / factors:.2f}" if name == "FactorVAE score" else ""
     return Metric(name, found.value, found.spread, protocol, lower=False, note=note)
+
+
+def _in_range(run: Run, part: Dataset, count: int) -> Iterator[Tensor]:
+    """Images that a likelihood may be asked of; DataError at the first that are of another range."""
+    for x in _images(run, part, count):
+        check_values(x.cpu(), run.facts.levels)
+        yield x
 
 
 def _images(run: Run, part: Dataset, count: int) -> Iterator[Tensor]:

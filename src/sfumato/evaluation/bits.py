@@ -36,6 +36,7 @@ from .spread import Estimate, mean_of
 
 CODE, DENSITY = "bits/dim", "bits/dim (density)"
 MANY_TARGETS = "each draw predicts other frames: no importance-weighted bound"
+BEYOND = 1.0  # of floats outside [-1, 1]: half of the training range once more on either side
 OFF_LATTICE = 0.05  # of a grey level: far above rounding (0.004 levels at 16 bits), far below a real step
 
 
@@ -54,6 +55,28 @@ def unit_of(likelihood: Distribution, levels: int | None) -> str:
         f"no bits per dimension: {_mismatch(likelihood, levels)}",
         where=f"likelihood {type(likelihood).__name__}",
         remedy="Train with a discretised likelihood of the data's own grey levels (floats: a Gaussian).",
+    )
+
+
+def check_values(x: Tensor, levels: int | None) -> None:
+    """DataError unless images x are on their grey levels or, as floats, near enough to [-1, 1]."""
+    if levels is None:
+        check_range(x)
+    else:
+        check_levels(x, levels)
+
+
+def check_range(x: Tensor) -> None:
+    """DataError unless floats x lie within [-1, 1], the range of the training data, or at most 1 beyond.
+
+    New data may well go a little beyond the old; twice the range is another unit (0 ... 255 for 0 ... 1).
+    """
+    if bool((x.abs() <= 1.0 + BEYOND).all()):  # NaN is not
+        return
+    raise DataError(
+        "no bits per dimension: the images go far beyond the run's range of values",
+        where=f"values {float(x.min()):.4g} ... {float(x.max()):.4g}, where training had -1 ... 1",
+        remedy="Give data in the unit and range of the training data; divide 0 ... 255 by 255 for 0 ... 1.",
     )
 
 

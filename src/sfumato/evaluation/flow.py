@@ -3,10 +3,13 @@
     floats       log p(x) itself, a density over [-1, 1] (samplers/likelihood.py)
     grey levels  log P(x) >= E_q[log p(x + u) - log q(u)]      (distributions/dequantise.py)
 
-The flow runs between the ends of the model's own schedule. Its density is the one that the deterministic
-solvers sample from, in the limit of many steps and without clipping of predictions (a clipped prediction is
-no smooth flow). Guidance is part of the flow and so of the density, unless it is a classifier's: its
-velocity holds grad log p(y given x_t), the divergence the second derivative, which is not taken: refused.
+The flow runs between the ends of the model's own schedule: the density is of x_t / alpha at the last noisy
+level, where the model starts from noise at the first one and follows the flow. Deterministic solvers follow
+it too, in the limit of many steps and without clipping of predictions (a clipped prediction is no smooth
+flow), but every grid goes on from the last noisy level to a posterior mean: their samples lack the last
+noise, which is in the density here. Guidance is part of the flow and so of the density, unless it is a
+classifier's: its velocity holds grad log p(y given x_t), the divergence the second derivative, which is not
+taken: refused.
 
 A class-conditional model gives log p(x given its class). For DiffuseVAE the condition is drawn from the
 encoder and costs log q(z given x) - log p(z): a bound. Where the divergence is estimated (more than 16
@@ -30,8 +33,8 @@ from ..models.generator import Generator, evaluating
 from ..models.guides import ByClassifier
 from ..objectives.estimate import ends
 from ..samplers.ddim import Ddim
-from ..samplers.likelihood import Divergence, log_likelihood
-from .bits import check_levels
+from ..samplers.likelihood import Divergence, divergence_for, log_likelihood
+from .bits import check_values
 from .variational import latent_cost, pixel_diffusion
 
 TOLERANCE = 1e-4  # of the solver: in tests a Gaussian has its entropy to 0.002 bits/dim
@@ -79,8 +82,7 @@ def flow_log_prob(
     """
     how = how or Flow()
     density = pixel_diffusion(generator, levels, "likelihood by the flow", floats=True)
-    if levels is not None:
-        check_levels(batch.x.cpu(), levels)
+    check_values(batch.x.cpu(), levels)
     plan = replace(plan or generator.plan, clip=False, solver=Ddim())  # an ODE solver: guides look at it
     if isinstance(plan.guide, ByClassifier):
         raise UsageError(
@@ -113,6 +115,20 @@ def flow_log_prob(
             for cost in latent_cost(generator, batch, noise).values():
                 total -= cost
     return total / draws
+
+
+def flow_method(generator: Generator, levels: int | None, how: Flow, plan: Plan | None = None) -> str:
+    """How `flow_log_prob` finds its number, in words: all that changes it but the noise."""
+    density = pixel_diffusion(generator, levels, "likelihood by the flow", floats=True)
+    low, high = ends(density.schedule)
+    divergence = how.divergence or divergence_for(torch.empty(1, *density.shape))
+    parts = [divergence.name, f"tolerance {how.tolerance:g}", f"log-SNR {low:.1f} ... {high:.1f}"]
+    if levels is not None:
+        law = _dequantisation(levels, density.schedule.path.level(high), how.uniform)
+        parts.insert(0, f"{how.draws:,} draw{'s' if how.draws > 1 else ''} of {law.name} dequantisation")
+    if plan is not None and plan.scale != 1.0:
+        parts.append(f"guidance {plan.scale:g}")
+    return ", ".join(parts)
 
 
 def _dequantisation(levels: int, last: Level, uniform: bool) -> Dequantisation:

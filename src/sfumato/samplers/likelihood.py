@@ -44,6 +44,11 @@ class Divergence(ABC):
 
     share: float = 1.0
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """In words, for the method of a number: how the trace is found."""
+
     @abstractmethod
     def probes(self, x: Tensor, noise: Noise | None) -> Iterator[Tensor]:
         """The vectors, each like x."""
@@ -51,6 +56,11 @@ class Divergence(ABC):
 
 class Exact(Divergence):
     """Every unit vector: no error, one backward pass for each number of x."""
+
+    @property
+    def name(self) -> str:
+        """exact divergence."""
+        return "exact divergence"
 
     def probes(self, x: Tensor, noise: Noise | None) -> Iterator[Tensor]:
         """The basis."""
@@ -71,6 +81,12 @@ class Hutchinson(Divergence):
         if probes < 1:
             raise ValueError(f"at least one probe is needed, not {probes}")
         self.share, self.normal = float(probes), normal
+
+    @property
+    def name(self) -> str:
+        """Probes and their law: 1 Rademacher probe."""
+        count = round(self.share)
+        return f"{count:,} {'normal' if self.normal else 'Rademacher'} probe{'s' if count > 1 else ''}"
 
     def probes(self, x: Tensor, noise: Noise | None) -> Iterator[Tensor]:
         """Independent vectors, from the noise of each sample."""
