@@ -1,6 +1,7 @@
 """`sfumato likelihood`: bits per dimension and ranks, by name, for the images given, or a clear refusal."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 
 import sfumato
+from sfumato.app.bounds import Found, default_bound
 from sfumato.app.cli import run as command
-from sfumato.app.likelihood import likelihood, ranks
+from sfumato.app.likelihood import chance, likelihood, ranks
 from sfumato.core.errors import DataError
 
 STEP = 15  # the distance of the levels of the built-in digits
@@ -46,7 +48,8 @@ def test_every_bound_finds_noise_stranger_than_digits(trained, tmp_path, bound, 
     assert found["bound"].startswith(bound.upper()) and found["unit"] == "bits/dim"
     assert [image["name"] for image in found["images"]] == ["0.png", "1.png", "2.png"]
     assert all(image["rank"] > 0.9 for image in found["images"])
-    assert len(found["held_out"]["bits"]) == 12
+    assert len(found["held_out"]["bits"]) == 12 and found["method"]
+    assert all(0 < image["error"] < 1 for image in found["images"])
 
 
 def test_an_image_has_its_bits_whatever_it_is_given_with(trained, tmp_path):
@@ -75,11 +78,63 @@ def test_held_out_images_keep_their_own_classes_whatever_class_is_asked_for(trai
     assert one.held_out == two.held_out == pytest.approx(likelihood(run, **asked).bits)
 
 
-def test_two_seeds_agree_within_the_chance_of_their_probes(trained):
+@pytest.mark.parametrize("bound", ["ode", "vlb", "elbo"])
+def test_two_seeds_agree_within_the_chance_that_is_told(trained, bound):
+    """Each image within six of its errors, the mean of ten within four of its own."""
     run = sfumato.open(trained / "model")
-    one, two = (likelihood(run, against=10, seed=s, tolerance=1e-3) for s in (0, 1))
-    assert one.bits != two.bits
-    assert np.mean(one.bits) == pytest.approx(np.mean(two.bits), abs=0.5)
+    asked = {"tolerance": 1e-3} if bound == "ode" else {}
+    one, two = (likelihood(run, bound=bound, against=10, seed=s, **asked) for s in (0, 1))
+    error = np.hypot(one.errors, two.errors)
+    moved = np.subtract(one.bits, two.bits)
+    assert (moved != 0).all() and (np.abs(moved) < 6 * error).all()
+    assert abs(moved.mean()) < 4 * np.sqrt((error**2).mean() / len(moved))
+    assert error.mean() < 0.5
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_the_error_of_a_draw_is_the_spread_of_draws(count):
+    """From draws of known spread, by 8 differences at least; nothing where a second draw is the first."""
+    generator, asked = np.random.default_rng(count), []
+
+    def again(k):
+        asked.append(k)
+        return Found(torch.from_numpy(generator.normal(size=count)) * math.log(2.0), "", "", 1)
+
+    errors = np.array(chance(torch.from_numpy(generator.normal(size=count)), again))
+    assert asked == list(range(1, len(asked) + 1)) and len(asked) * count >= 8
+    assert math.sqrt((errors**2).mean()) == pytest.approx(1.0, abs=0.15 if count == 200 else 0.7)
+    assert errors.std() < 0.5 and (errors > 0.4).all()
+    same = torch.arange(3.0, dtype=torch.float64)
+    assert chance(same, lambda k: Found(-same * math.log(2.0), "", "", 1)) == ()
+
+
+def test_the_number_of_grey_levels_is_the_chains_and_of_the_odes_options_the_flows(trained):
+    run = sfumato.open(trained / "model")
+    assert default_bound(run) == "vlb" and default_bound(run, of_ode=True) == "ode"
+    found = likelihood(run, against=4)
+    assert found.bound == "VLB" and "log-SNRs" in found.method
+    other = likelihood(run, against=4, uniform=True, tolerance=1e-2)
+    assert other.bound == "ODE" and "uniform dequantisation" in other.method and "probe" in other.method
+
+
+def test_floats_of_another_range_are_refused_with_the_file_and_both_ranges(tmp_path, capsys):
+    """0 ... 255 for a run of 0 ... 1: x would be up to 509."""
+    values = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "unit.npy", values)
+    np.save(tmp_path / "bytes.npy", 255 * values[:3])
+    np.save(tmp_path / "near.npy", 1.2 * values[:3])
+    out = str(tmp_path / "run")
+    words = ["train", "diffusion", str(tmp_path / "unit.npy"), "--out", out, "--examples", "64", "--json"]
+    assert command([*words, "--set", "width=16"]) == 0
+    capsys.readouterr()
+    words = ["likelihood", out, "--against", "0", "--tolerance", "1e-2", "--json"]
+    assert command([*words, str(tmp_path / "bytes.npy")]) == 3
+    told = answer(capsys)
+    assert "far beyond" in told["error"] and "bytes" in told["where"] and "training had" in told["where"]
+    assert "254." in told["where"] and told["remedy"]
+    assert command([*words, str(tmp_path / "near.npy")]) == 0
+    near = answer(capsys)
+    assert near["unit"] == "bits/dim (density)" and "Rademacher" in near["method"]
 
 
 def test_images_of_another_size_range_or_without_a_class_are_refused(trained, tmp_path, capsys):

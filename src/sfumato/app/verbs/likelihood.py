@@ -20,7 +20,9 @@ def command(
     ] = None,
     bound: Annotated[
         str | None,
-        typer.Option("--bound", help="ode, vlb or elbo; default: ode for diffusion, elbo for a VAE."),
+        typer.Option(
+            "--bound", help="ode, vlb or elbo; default: vlb for diffusion (floats: ode), elbo for a VAE."
+        ),
     ] = None,
     class_name: Annotated[
         str | None, typer.Option("--class", help="The class of all images, where the model wants one.")
