@@ -190,8 +190,8 @@ def test_an_evaluation_refuses_before_it_draws_what_the_model_has_not(tmp_path, 
 
 
 def test_the_help_names_every_solver():
-    from sfumato.app.names import SOLVERS
     from sfumato.app.options import SolverName
+    from sfumato.app.solving import SOLVERS
 
     text = SolverName.__metadata__[0].help
     assert [word for word in SOLVERS if word not in text.replace(".", ",").replace(":", ",")] == []

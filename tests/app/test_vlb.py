@@ -40,7 +40,8 @@ def test_a_diffusion_is_evaluated_by_its_bound_and_its_terms(hybrid):
     assert whole.value == pytest.approx(sum(m.value for m in parts))
     assert whole.unit == "bits/dim" and whole.lower and all(m.lower is None for m in parts)
     assert 0 < whole.spread < 1 and 0 < whole.value < 20
-    assert whole.protocol.plan == "T = 20, all terms" and "held-out" in whole.line()
+    method = "T = 20, all terms, reverse variance learned, predictions clipped"
+    assert whole.protocol.plan == method and "held-out" in whole.line()
     assert evaluate(hybrid, count=40, steps=2, bound="vlb").metrics[-4:] == found.metrics[-4:]
 
 
