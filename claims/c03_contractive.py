@@ -1,7 +1,9 @@
 """A contractive autoencoder's code moves less with the image, for little more error. The same one-layer
 network of sigmoid units with tied weights is trained on MNIST under several weights of the penalty on its
 Jacobian, 0 among them; tied weights keep the code from shrinking while the filters grow, which would lower
-the norm and contract nothing. A deep network, where nothing forbids that, is beside it.
+the norm and contract nothing. A deep network, where nothing forbids that, is beside it. After 60,000 images
+a tied layer has learned too little to have anything to contract (the norm falls to 0.6 at 1.2 times the
+error); after six times as many the penalty costs it hardly anything.
 
 Source: Rifai et al. 2011, sections 2 and 5.
 
@@ -18,8 +20,8 @@ from sfumato.report import grid
 
 from .style import INK, colour, figure, tidy
 
-EXAMPLES, DEEP_EXAMPLES, IMAGES = 60_000, 40_000, 1000
-WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
+EXAMPLES, DEEP_EXAMPLES, IMAGES = 384_000, 40_000, 1000
+WEIGHTS = (0.0, 0.3, 1.0, 3.0)
 DEEP_WEIGHTS = (0.0, 1.0)
 
 
@@ -73,7 +75,7 @@ def rows_of(claim, weights, deep):
 
 
 def run(claim):
-    weights = WEIGHTS[::3] if claim.quick else WEIGHTS
+    weights = WEIGHTS[::2] if claim.quick else WEIGHTS
     sheets, apart = [], 0.0
     for seed in claim.seeds:
         for weight in weights:
