@@ -68,9 +68,11 @@ def drawing() -> Iterator[None]:
 @drawing()
 def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
     """The curves as SVG. Values that are not finite, or not positive on a logarithmic axis, leave gaps."""
-    figure, axes = _figure(theme, 5.2, 2.8)
+    many = len(curves.series) > 5
+    figure, axes = _figure(theme, 5.2, 3.7 if many else 2.8)
     for i, line in enumerate(curves.series):
-        _line(axes, line, theme.line(i), DASHES[i // len(theme.lines) % len(DASHES)])
+        dashes = DASHES[i // len(theme.lines) % len(DASHES)]
+        _line(axes, line, theme.line(i), dashes, 0.06 if many else 0.18)
     if curves.log_x:
         axes.set_xscale("log")
         _plain_decades(axes.xaxis)
@@ -81,10 +83,11 @@ def draw(curves: Curves, theme: Theme = LIGHT) -> bytes:
         _plain_decades(axes.yaxis)
     axes.set_xlabel(plain(curves.x_label))
     axes.set_ylabel(plain(curves.y_label))
-    if len(curves.series) > 1:
-        axes.legend(
-            frameon=False, labelcolor=theme.ink, fontsize=8.5, ncols=2 if len(curves.series) > 5 else 1
-        )
+    words: Any = {"frameon": False, "labelcolor": theme.ink, "fontsize": 8.5}
+    if many:  # beside each other above the axes: inside they would cover lines
+        figure.legend(loc="outside upper center", ncols=2, **words)
+    elif len(curves.series) > 1:
+        axes.legend(**words)
     return _svg(figure)
 
 
@@ -168,7 +171,7 @@ def _figure(theme: Theme, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _line(axes: Axes, line: Series, colour: str, dashes: Any) -> None:
+def _line(axes: Axes, line: Series, colour: str, dashes: Any, shade: float) -> None:
     x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
     y = np.where(np.isfinite(y), y, np.nan)
     marker = "o" if len(x) <= 12 else ""
@@ -184,7 +187,7 @@ def _line(axes: Axes, line: Series, colour: str, dashes: Any) -> None:
     )
     if len(line.spread) == len(line.y):
         s = np.nan_to_num(np.asarray(line.spread, dtype=float))
-        axes.fill_between(x, y - s, y + s, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(x, y - s, y + s, color=colour, alpha=shade, linewidth=0)
 
 
 def _plain_decades(axis: Axis) -> None:
