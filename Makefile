@@ -9,7 +9,7 @@ demo: $(READY)
 	$(VENV)/bin/sfumato demo
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile  # one process a core, one thread each
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
