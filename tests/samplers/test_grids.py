@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from sfumato.core.errors import UsageError
 from sfumato.core.noise import Noise
@@ -14,14 +16,14 @@ from sfumato.diffusion.level import CLEAN
 from sfumato.diffusion.tables import BetaTable, cosine_betas, linear_betas
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.ddim import Ddim
-from sfumato.samplers.grids import Karras, LogSnr, Quadratic, Rows, Trailing, Uniform
+from sfumato.samplers.grids import Angle, Karras, LogSnr, Quadratic, Rows, Trailing, Uniform
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.solver import integrate
 
 TABLE = BetaTable(linear_betas())
 SCHEDULES = [TABLE, BetaTable(cosine_betas()), LinearBeta(), CosineTime(), geometric(), FlowTime()]
 TIMED = [Uniform(), Trailing(), Quadratic()]
-GRIDS = [*TIMED, LogSnr(), Karras()]
+GRIDS = [*TIMED, LogSnr(), Karras(), Angle(), Angle(1.0)]
 
 
 def name(thing):
@@ -37,6 +39,38 @@ def test_n_levels_rising_in_log_snr_then_clean(grid, schedule, steps):
     assert len(levels) == steps + 1 and levels[-1] == CLEAN
     assert all(a < b for a, b in pairwise(log_snr))
     assert all(isinstance(level.alpha, float) and isinstance(level.sigma, float) for level in levels)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+@pytest.mark.parametrize("grid", [*GRIDS, Rows(Uniform(), 300)], ids=name)
+@settings(max_examples=5)
+@given(steps=st.integers(1, 2000))
+@example(steps=2000)
+def test_at_any_number_of_steps_the_levels_stay_on_the_schedule(grid, schedule, steps):
+    """From the noisiest level (of the grid's range) strictly down, none beyond the ends, then CLEAN."""
+    levels = grid.levels(schedule, steps)
+    log_snr = [level.log_snr for level in levels[:-1]]
+    low, high = schedule.log_snr(1.0), schedule.log_snr(schedule.earliest)
+    if not isinstance(grid, (*map(type, TIMED), Rows)):
+        low, high = max(low, -2 * math.log(80.0)), min(high, -2 * math.log(0.002))
+    assert levels[-1] == CLEAN and (len(log_snr) == steps or isinstance(grid, Rows))
+    assert log_snr[0] == pytest.approx(low, rel=1e-12)
+    assert all(a < b for a, b in pairwise(log_snr))
+    assert log_snr[-1] <= high + 1e-9
+
+
+@pytest.mark.parametrize("schedule", [CosineTime(), TABLE], ids=name)
+def test_even_angles_are_nested_until_they_reach_the_cleanest_level(schedule):
+    """n steps are every other one of 2n; the first step too many spreads all of them between both ends."""
+    low, high = Angle().bounds(schedule)
+    most = math.floor(math.atan(math.exp(-low / 2) / 0.5) / math.atan(math.exp(-high / 2) / 0.5))
+
+    def of(steps):
+        return [level.log_snr for level in Angle().levels(schedule, steps)[:-1]]
+
+    half = most // 2
+    assert of(2 * half)[::2] == pytest.approx(of(half)) and of(most)[-1] <= high
+    assert of(most + 1)[-1] == pytest.approx(high) and of(most + 1)[0] == pytest.approx(low)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=name)

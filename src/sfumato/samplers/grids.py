@@ -8,7 +8,8 @@
     Angle        arctan(sigma / (alpha d)) in equal steps down to 0      (Salimans & Ho 2022; Lu & Song 2024)
 
 Every grid has n levels to evaluate a denoiser at, then CLEAN: n + 1 levels, n steps. All include the
-noisiest time, without which samples keep a tint. The last three work on levels, not on time, within a
+noisiest time, without which samples keep a tint, and none goes below the clean end of the schedule, where
+nothing was trained. The last three work on levels, not on time, within a
 range of sigma/alpha: a clock that ends in pure noise has no log-SNR there to space evenly.
 """
 
@@ -147,7 +148,8 @@ class Angle(LevelGrid):
     The angle is where signal of deviation d and noise weigh equally (Nichol & Dhariwal's cosine clock for
     d = 1, whatever the model's own clock). Even steps of it suit few of them: one step is all of it, two
     stop where signal and noise are equal. Every level of n steps is one of 2n steps, which is what halving
-    the steps by distillation needs.
+    the steps by distillation needs. More steps than reach down to the cleanest level are even between both
+    ends, as those of `Trailing`.
     """
 
     def __init__(self, data: float = 0.5, low: float = 0.002, high: float = 80.0) -> None:
@@ -158,7 +160,9 @@ class Angle(LevelGrid):
 
     def log_snr(self, schedule: Schedule, steps: int) -> Tensor:
         """-2 log(d tan phi), phi from the noisiest level's angle."""
-        first, _ = self.bounds(schedule)
-        noisiest = math.atan(math.exp(-0.5 * first) / self.data)
-        phi = noisiest * (1.0 - torch.arange(steps, dtype=torch.float64) / steps)
+        noisiest, cleanest = (math.atan(math.exp(-0.5 * v) / self.data) for v in self.bounds(schedule))
+        if noisiest < steps * cleanest * (1.0 - 1e-9):
+            phi = torch.linspace(noisiest, cleanest, steps, dtype=torch.float64)
+        else:
+            phi = noisiest * (1.0 - torch.arange(steps, dtype=torch.float64) / steps)
         return -2.0 * torch.log(self.data * torch.tan(phi))
