@@ -84,6 +84,46 @@ def test_a_coupling_moves_the_location_by_the_channel_before():
     torch.testing.assert_close(law.log_prob(x), first + second)
 
 
+def enumerated(one, levels):
+    """E[x] (C,) of a mixture over one pixel: the sum over all its colours."""
+    grey = torch.linspace(-1, 1, levels, dtype=F64)
+    pixels = torch.tensor(list(itertools.product(grey.tolist(), repeat=one.locations.shape[2])), dtype=F64)
+    parts = (one.log_weights, one.locations, one.log_scales, one.couplings)
+    many = (None if t is None else t.expand(len(pixels), *t.shape[1:]) for t in parts)
+    return (DiscretizedLogisticMixture(*many, levels).log_mass(pixels[:, :, None]).exp() * pixels).sum(0)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 26, 27, 256, 3000])
+def test_the_mean_is_that_of_all_levels_however_far_out_and_narrow_the_components(levels):
+    g = torch.Generator().manual_seed(levels)
+    logits, m = (torch.randn(60, 4, *one, generator=g, dtype=F64) for one in ((1,), (1, 1)))
+    log_s = 12 * torch.rand(60, 4, 1, 1, generator=g, dtype=F64) - 9
+    law = DiscretizedLogisticMixture(logits, 1.5 * m, log_s, None, levels)
+    for row in range(60):
+        one = DiscretizedLogisticMixture(*(t[row : row + 1] for t in (logits, 1.5 * m, log_s)), None, levels)
+        assert law.mean[row, 0, 0].item() == pytest.approx(enumerated(one, levels).item(), abs=2e-7)
+    single = DiscretizedLogistic(law.locations[:, 0], law.log_scales[:, 0], levels)
+    parts = (t[:, :1] for t in (logits, law.locations, law.log_scales))
+    torch.testing.assert_close(DiscretizedLogisticMixture(*parts, None, levels).mean, single.mean)
+    assert law.mean.abs().max() <= 1.0
+
+
+@pytest.mark.parametrize(("channels", "levels"), [(2, 6), (2, 128), (3, 12)])
+def test_coupled_channels_keep_the_mean_near_that_of_all_colours(channels, levels):
+    """Exact for the first channel; on the average over mixtures within 0.01 for those after it."""
+    laws = [mixture(channels, 3, levels, seed) for seed in range(12)]
+    off = torch.stack([law.mean[0, :, 0] - enumerated(law, levels) for law in laws]).abs()
+    assert off[:, 0].max() < 1e-6 and off.mean() < 0.01 and off.max() < 0.08
+
+
+def test_a_coupled_mean_is_exact_where_the_channel_before_is_sure_of_itself():
+    law = mixture(2, 1, 256)
+    narrow = torch.stack([torch.full_like(law.log_scales[:, :, 0], -12.0), law.log_scales[:, :, 1]], 2)
+    shifted = law.locations + torch.tensor([0.0, 1.0], dtype=F64)[:, None]
+    sure = DiscretizedLogisticMixture(law.log_weights, shifted, narrow, law.couplings, 256)
+    torch.testing.assert_close(sure.mean[0, :, 0], enumerated(sure, 256), atol=1e-6, rtol=0)
+
+
 def test_draws_have_the_probabilities_and_lie_on_the_grid():
     levels, rows = 4, 20_000
     one = mixture(2, 3, levels, seed=4)

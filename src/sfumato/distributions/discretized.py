@@ -28,6 +28,7 @@ from ..core.shapes import event_sum
 from ..core.stable import log1mexp
 from .base import Distribution
 from .gauss_mass import gauss_log_mass
+from .logistic_mean import logistic_mean
 
 
 class Binned(Distribution):
@@ -46,7 +47,6 @@ class Discretized(Binned):
         self.width = 2.0 / (levels - 1)
 
     @property
-    @final
     def mean(self) -> Tensor:
         """The location; differs from E[x] only by what the outer bins cut off."""
         return self.location
@@ -74,6 +74,11 @@ class Discretized(Binned):
 @final
 class DiscretizedLogistic(Discretized):
     """Logistic density with F = sigmoid, over `levels` grey levels."""
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x] over the grey levels, within [-1, 1]."""
+        return logistic_mean(self.location, self.log_scale, self.levels)
 
     def log_mass(self, x: Tensor) -> Tensor:
         """log P(x) of every element in nats, (B, ...)."""

@@ -6,9 +6,20 @@
 One component is chosen for a whole pixel, so its channels are dependent; within a component the location
 of a channel moves linearly with the channels before it (Salimans et al. 2017, section 2.2, there for three
 channels; here for any number). Every factor sums to one over the grey levels, hence so does P.
-`mean` leaves out what the outer bins cut off, as that of a single logistic does:
 
-    mu_kc = m_kc + sum_{b < c} a_kcb mu_kb,        E[x_c] = sum_k pi_k mu_kc
+*The mean.* g(m, s) being the mean of a single discretised logistic, which lies within [-1, 1]
+(logistic_mean.py),
+
+    E[x_c] = sum_k pi_k E_k[g(m_kc + sum_{b < c} a_kcb x_b, s_kc)]
+
+is exact for the first channel and for all where nothing couples them. Otherwise E_k over the channels before
+has no closed form, g not being linear near the ends of the range, and their spread is laid on the scale, with
+unit logistic e:
+
+    x_c ~ mu_c + sum_b L_cb e_b,   L_cb = s_c [b = c] + sum_{d < c} a_cd r_d L_db,   S_c^2 = sum_b L_cb^2,
+    mu_c = g(m_c + sum_{b < c} a_cb mu_b, S_c),     r_d = P(x_d within the range), the slope of g
+
+right to first order in the spread of the channels before, and where they are far from the ends of the range.
 """
 
 from __future__ import annotations
@@ -23,6 +34,7 @@ from ..core.noise import Noise
 from ..core.shapes import event_sum
 from ..core.stable import inverse_cdf
 from .discretized import Binned, DiscretizedLogistic
+from .logistic_mean import logistic_mean
 
 
 @final
@@ -56,11 +68,27 @@ class DiscretizedLogisticMixture(Binned):
 
     @property
     def mean(self) -> Tensor:
-        """sum_k pi_k mu_k, (B, C, *space)."""
-        means: list[Tensor] = []
+        """E[x] over the grey levels, (B, C, *space), within [-1, 1]; see the module for coupled channels."""
+        if self.couplings is None or self.locations.shape[2] == 1:
+            means = logistic_mean(self.locations, self.log_scales, self.levels)
+        else:
+            means = self._coupled_means()
+        return (self.log_weights.exp().unsqueeze(2) * means).sum(1)
+
+    def _coupled_means(self) -> Tensor:
+        """mu of every component and channel, (B, K, C, *space)."""
+        scales, means, spreads = torch.exp(self.log_scales), list[Tensor](), list[Tensor]()
         for c in range(self.locations.shape[2]):
-            means.append(self.locations[:, :, c] + self._before(c, means))
-        return (self.log_weights.exp().unsqueeze(2) * torch.stack(means, 2)).sum(1)
+            location = self.locations[:, :, c] + self._before(c, means)
+            spread = torch.zeros_like(scales)  # L_cb along the third axis
+            spread[:, :, c] = scales[:, :, c]
+            if c:
+                spread = spread + (self._row(c).unsqueeze(3) * torch.stack(spreads, 2)).sum(2)
+            scale = spread.square().sum(2).sqrt()
+            inside = torch.sigmoid((1.0 - location) / scale) - torch.sigmoid((-1.0 - location) / scale)
+            means.append(logistic_mean(location, scale.log(), self.levels))
+            spreads.append(inside.unsqueeze(2) * spread)
+        return torch.stack(means, 2)
 
     def sample(self, noise: Noise, temperature: float = 1.0) -> Tensor:
         """A component for every pixel, then its channels in turn; the temperature narrows the logistics."""
