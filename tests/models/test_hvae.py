@@ -166,4 +166,18 @@ def test_twelve_levels_train_stably_and_every_scale_learns_to_carry_something():
     assert all(map(torch.isfinite, torch.tensor([losses, norms]).flatten()))
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10]) and max(losses[20:]) < losses[0]
     assert max(norms[50:]) < 10 * sorted(norms)[60]
-    assert loss.terms["kl"].mean() > 1.0
+    carried = dict.fromkeys(model.shapes, 0.0)  # nats of each scale
+    for level, shape in enumerate(model.shapes, 1):
+        carried[shape] += loss.terms[f"kl_level_{level}"].mean().item()
+    assert len(carried) == 3 and min(carried.values()) > 0.01, carried
+
+
+def test_the_single_top_position_sees_and_sets_where_a_thing_is():
+    """Its feature changes when the grid's positions change places; a change of it moves the grid unevenly."""
+    torch.manual_seed(0)
+    model = build(RECIPES["hvae"](Facts(1, (16, 16)), levels=4, latent=2, width=8)).model.codec
+    up, down = model.encoder.ways[-1], model.decoder.spread
+    grid, top = torch.randn(2, 8, 4, 4), torch.randn(2, 8, 1, 1)
+    assert not torch.allclose(up(grid), up(grid.roll(1, 2)), atol=1e-2)
+    assert (down(top + 1) - down(top)).std((2, 3)).min() > 1e-2
+    assert all((place == 0).all() for place in model.decoder.places)  # nothing is preferred before training

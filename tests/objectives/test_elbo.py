@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
@@ -59,6 +60,9 @@ def test_beta_weighs_the_kl_and_leaves_the_reported_terms_alone(beta):
 def test_warm_up_is_linear_in_the_examples_seen_and_then_over():
     objective = Elbo(beta=2.0, warmup=1000)
     assert [objective.weight(seen) for seen in (0, 250, 1000, 5000)] == [0.0, 0.5, 2.0, 2.0]
+    share = Elbo(warmup=0.25)
+    share.open(nn.Identity(), 4000)
+    assert [share.weight(seen) for seen in (0, 250, 1000, 5000)] == [0.0, 0.25, 1.0, 1.0]
 
 
 def test_free_bits_lift_every_unit_to_their_floor_without_a_gradient_below_it():

@@ -1,7 +1,7 @@
 """The networks of a hierarchical VAE: bottom-up features, and a ladder of latents from coarse to fine.
 
     up      f_s = rows of residual blocks on x, halved from scale to scale        features of every scale
-    down    h <- h_0, learned;  at each rung l, with h brought to its size,
+    down    h <- 0;  where a scale begins, h <- h brought to its size + b_s, learned;  at each rung l
             (m_l, log s_l, r) = conv(silu(norm h))      p(z_l given z_<l) = N(m_l, s_l^2);   h <- h + r
             (dm, log ds) = conv_0(silu(conv(silu(norm(W_1 h + W_2 f)))))          the residual posterior
             h <- h + W_z z_l
@@ -19,8 +19,10 @@ scaled by s_l). What keeps ten and more levels stable:
     clipped gradient      by the trainer (Stage.clip), which also leaves out steps that are not finite
 
 The scales are the size of the data (in patches), halved until at most 4 positions a side are left, and at the
-top a single position, a global latent. Levels are dealt to the scales in proportion 1 : 2 : 3 ..., the
-finest most, because most bits of an image are detail.
+top a single position, a global latent. Between that one and the grid below it a linear map of all values
+leads either way: a mean over the grid, or one value copied to all of it, could neither see nor set where a
+thing is. The biases b_s, one number a channel and position, serve the same end. Levels are dealt to the
+scales in proportion 1 : 2 : 3 ..., the finest most, because most bits of an image are detail.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +97,20 @@ def smaller(module: nn.Module, factors: Sequence[float]) -> nn.Module:
     return module
 
 
+@final
+class Whole(nn.Module):
+    """(B, width, *before) -> (B, width, *after) by one linear map of all values."""
+
+    def __init__(self, width: int, before: Sequence[int], after: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = (width, *after)
+        self.map = nn.Linear(width * math.prod(before), math.prod(self.shape))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """All values mapped."""
+        return self.map(h.flatten(1)).reshape(-1, *self.shape)
+
+
 class BottomUp(nn.Module):
     """x (B, C, *space) -> features of every scale, fine to coarse, each (B, width, *size)."""
 
@@ -109,7 +126,10 @@ class BottomUp(nn.Module):
             nn.Sequential(*(ResidualBlock(dims, width) for _ in range(blocks))) for _ in self.sizes
         )
         halved = [b for a, b in pairwise(self.sizes) if max(a) > COARSE]
-        self.strides = nn.ModuleList(conv(dims, width, width, stride=2) for _ in halved)
+        ways = [conv(dims, width, width, stride=2) for _ in halved]
+        if len(self.sizes) > 1:
+            ways.append(Whole(width, self.sizes[-2], self.sizes[-1]))
+        self.ways = nn.ModuleList(ways)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features, fine to coarse."""
@@ -117,11 +137,7 @@ class BottomUp(nn.Module):
         h = self.first(space_to_depth(pad_to(h, self.patch), self.patch))
         features = []
         for i, row in enumerate(self.rows):
-            if 0 < i <= len(self.strides):
-                h = self.strides[i - 1](h)
-            elif i:
-                h = h.mean(tuple(range(2, h.ndim)), keepdim=True)
-            h = row(h)
+            h = row(self.ways[i - 1](h) if i else h)
             features.append(h)
         return features
 
@@ -181,20 +197,29 @@ class Ladder(nn.Module):
         self.shapes = shapes_of(self.space, levels=levels, latent=latent, patch=patch)
         sizes = scales_of(self.space or (1,), patch)
         self.feature_of = [sizes.index(shape[1:]) for shape in self.shapes]
-        self.start = nn.Parameter(torch.zeros(1, width, *sizes[-1]))
+        self.places = nn.ParameterList(nn.Parameter(torch.zeros(1, width, *size)) for size in sizes)
+        self.spread = Whole(width, sizes[-1], sizes[-2]) if len(sizes) > 1 else nn.Identity()
         self.rungs = nn.ModuleList(Rung(dims, width, latent, shape[1:], levels) for shape in self.shapes)
         self.block, self.norm = ResidualBlock(dims, width), NormSilu(width)
         self.last = conv(dims, width, outputs * patch**dims, zero=True)
 
     def forward(self, choose: Choose, count: int) -> Tensor:
         """The output (count, outputs, *space) at the latents that `choose` gives, rung after rung."""
-        h = self.start.expand(count, *self.start.shape[1:])
+        h = self.places[-1].expand(count, *self.places[-1].shape[1:])
         for level, rung in enumerate(self.rungs):
             assert isinstance(rung, Rung)
-            mean, log_std, h = rung.prior(resize_to(h, rung.size))
+            mean, log_std, h = rung.prior(self._at_scale(h, level))
             h = rung.absorb(h, choose(level, h, mean, log_std))
-        h = depth_to_space(self.last(self.norm(self.block(h))).to(self.start.dtype), self.patch)
+        h = depth_to_space(self.last(self.norm(self.block(h))).to(self.places[-1].dtype), self.patch)
         return crop_to(h, self.space).contiguous() if self.space else h.squeeze(-1)
+
+    def _at_scale(self, h: Tensor, level: int) -> Tensor:
+        """The state at the size of a level: where its scale begins, brought there and told its places."""
+        scale, above = self.feature_of[level], self.feature_of[max(level - 1, 0)]
+        if scale == above:
+            return h
+        first = above == len(self.places) - 1  # below the single position
+        return (self.spread(h) if first else resize_to(h, self.shapes[level][1:])) + self.places[scale]
 
     def residual(self, level: int, h: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(dm, log ds) of a level's posterior from the state and the features, fine to coarse."""

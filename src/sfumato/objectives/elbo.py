@@ -5,7 +5,8 @@
 beta = 1 and no free bits is the negative ELBO itself; nothing is divided by a number of pixels or weighed
 by hand (the likelihood's learned scale does that; see models/likelihood.py). The options, all off:
 
-    warmup     beta rises linearly from 0 over so many examples (Sonderby et al. 2016)
+    warmup     beta rises linearly from 0 over so many examples; below 1: over that share of the stage's
+               (Sonderby et al. 2016)
     free_bits  no unit gains from a KL below so many nats: free = sum_j max(free_bits - KL_j, 0)
                (Kingma et al. 2016, appendix C.8, per unit and per image, so that the loss of an image
                does not depend on its batch; KL_j is the average over the draws)
@@ -34,17 +35,24 @@ from .objective import Judge, Loss, Objective
 class Elbo(Objective, Judge):
     """-ELBO of a `LatentVariableModel` with the options above; terms in nats per image."""
 
-    def __init__(self, beta: float = 1.0, warmup: int = 0, free_bits: float = 0.0, samples: int = 1) -> None:
+    def __init__(
+        self, beta: float = 1.0, warmup: float = 0.0, free_bits: float = 0.0, samples: int = 1
+    ) -> None:
         super().__init__()
         if beta < 0 or warmup < 0 or free_bits < 0 or samples < 1:
             raise ValueError("beta, warmup and free_bits are 0 or more, samples 1 or more")
         self.beta, self.warmup, self.free_bits, self.samples = beta, warmup, free_bits, samples
         # the ELBO of another beta is best long before that beta has had its effect
         self.decides = beta == 1.0
+        self.rise = warmup if warmup >= 1 else 0.0  # examples
+
+    def open(self, model: nn.Module, target: int) -> None:
+        """A warm-up told as a share is one of the examples planned."""
+        self.rise = self.warmup if self.warmup >= 1 else self.warmup * target
 
     def weight(self, seen: int) -> float:
         """The weight of the KL after so many examples."""
-        return self.beta * min(1.0, seen / self.warmup) if self.warmup else self.beta
+        return self.beta * min(1.0, seen / self.rise) if self.rise else self.beta
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """Terms `reconstruction`, `kl`, where asked for `free_bits`, and of a ladder `kl_level_1` ...

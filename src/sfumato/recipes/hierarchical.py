@@ -29,9 +29,9 @@ def hvae(
     width: int = 0,
     components: int = 5,
     beta: float = 1.0,
-    warmup: int = 0,
+    warmup: float = 0.25,
     free_bits: float = 0.0,
-    batch: int = 64,
+    batch: int = 16,
 ) -> Recipe:
     """A hierarchical VAE (NVAE, VDVAE): latents from coarse to fine, each with a learned prior.
 
@@ -43,9 +43,10 @@ def hvae(
     width        channels of the networks; 0: 48 (points: 64)
     components   logistics per pixel
     beta         weight of the KL; 1 is the ELBO
-    warmup       examples over which beta rises from 0
+    warmup       share of the training (from 1 on: examples) over which beta rises from 0; without it the
+                 first levels that learn to speak leave nothing to the others
     free_bits    nats of KL per unit below which nothing is gained
-    batch        images in a training step
+    batch        images in a training step; small ones learn most in little time, a GPU wants more
     """
     if levels < 1 or latent < 1:
         raise UsageError(f"a ladder of {levels} levels with {latent} channels", remedy="Give 1 or more.")
@@ -62,7 +63,7 @@ def hvae(
                 name="hvae",
                 objective=lazy(Elbo)(beta, warmup, free_bits),
                 on="codec",
-                rate=lazy(Cosine)(peak=2e-3, warmup=5_000),
+                rate=lazy(Cosine)(peak=4e-3, warmup=5_000),
                 batch=batch,
                 epochs=EPOCHS,
             ),

@@ -35,7 +35,7 @@ def vae(
     latent: int = 0,
     width: int = 0,
     beta: float = 1.0,
-    warmup: int = 0,
+    warmup: float = 0.0,
     free_bits: float = 0.0,
     components: int = 16,
     mixture: int = 0,
@@ -50,7 +50,7 @@ def vae(
     latent       dimensions of z; 0: about the square root of the data's, 8 to 128
     width        channels of the first level; 0: 32 (points: 128)
     beta         weight of the KL; 1 is the ELBO
-    warmup       examples over which beta rises from 0
+    warmup       examples (below 1: share of the training) over which beta rises from 0
     free_bits    nats of KL per unit below which nothing is gained
     components   largest number of components of the prior on z; 1 is a single Gaussian, 0 the N(0, I) of
                  the ELBO, which is not fitted

@@ -33,7 +33,7 @@ def td_vae(
     width: int = 0,
     belief: int = 128,
     pairs: int = 8,
-    warmup: int = 0,
+    warmup: float = 0.0,
     components: int = 16,
     batch: int = 32,
 ) -> Recipe:
@@ -46,7 +46,7 @@ def td_vae(
     width        channels of the first level of the networks of a frame; 0: 16 (small frames: 256)
     belief       numbers of the belief, and width of the maps between Gaussians
     pairs        pairs of times drawn from each clip in a training step
-    warmup       examples over which the weight of the KL rises from 0
+    warmup       examples (below 1: share of the training) over which the weight of the KL rises from 0
     components   largest number of components of the prior on first states
     batch        clips in a training step
     """
