@@ -5,6 +5,8 @@ leaves); a dotted one changes a single leaf of the tree the recipe returned:
 
     --set width=96                              the recipe's dial
     --set stages.diffusion.batch=128            one leaf, list entries by name or number
+
+What the data decide (fixed.py) is no choice: a leaf that contradicts them is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from ..core.errors import UsageError, did_you_mean
 from ..core.lazy import build, convert, override
 from ..data.facts import Facts
 from .catalog import CATALOG, RECIPES
+from .fixed import check_fixed
 
 
 def recipe_names() -> list[str]:
@@ -86,6 +89,9 @@ def turned(make: Callable[..., Any], what: str, subject: object, settings: Mappi
         tree = make(subject, **chosen)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(str(error), where=what.replace("'", "")) from error
+    changed = tree
     for key, value in leaves.items():
-        tree = override(tree, key, value, CATALOG)
-    return tree
+        changed = override(changed, key, value, CATALOG)
+    if isinstance(subject, Facts):
+        check_fixed(tree, changed, leaves, subject)
+    return changed
