@@ -136,6 +136,25 @@ def test_a_factor_that_never_varies_takes_no_part():
     assert dci(NOISE, np.ones((N, 1)), [True])["informativeness"] == 0.0
 
 
+def test_constant_factors_change_no_score_and_alone_give_none():
+    some, code = FACTORS[:240, :2], perfect()[:240, [1, 3]]
+    wider = np.insert(some, [0, 1, 2], [3.0, 0.0, -7.0], axis=1)
+    assert scores(code, wider, seed=1) == scores(code, some, seed=1)
+    assert set(scores(code, np.full((240, 2), 0.1)).values()) == {0.0}
+    assert sap(code, wider) == sap(code, some) > 0.9
+    assert factor_vae(code, binned(wider)) == factor_vae(code, binned(some)) > 0.9
+    assert dci(code, np.ones((240, 3)), [True] * 3)["disentanglement"] == 0.0
+
+
+def test_the_scale_of_units_is_nothing_to_the_votes_within_a_factor_of_a_hundred():
+    code, v = perfect((1.0, 1.0, 1.0, 1.0))[:1000], binned(FACTORS[:1000])
+    code /= code.std(0)
+    near, far = np.ones(6), np.ones(6)
+    near[0], far[0] = 1 / 99, 1 / 101
+    assert factor_vae(code * near, v) == factor_vae(code, v) > 0.95
+    assert factor_vae(code * far, v) == factor_vae(code[:, 1:], v) < 0.95  # it counts as idle
+
+
 def test_every_score_comes_with_its_spread_and_repeats():
     some = slice(0, 800)
     first = disentanglement(perfect()[some], FACTORS[some], seed=3)

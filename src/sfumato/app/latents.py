@@ -19,7 +19,7 @@ from ..data.dataset import Dataset
 from ..evaluation import lpips
 from ..evaluation.bits import bounds, check_values
 from ..evaluation.disentangle import disentanglement
-from ..evaluation.information import BINS
+from ..evaluation.information import BINS, Rows, varying
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
 from ..evaluation.similarity import squared_error, ssim
@@ -178,10 +178,11 @@ def agreement(run: Run, model: Codec, about: About, seed: int) -> tuple[list[Met
     if data.factor_values is None or not len(data):
         return [], []
     count = min(len(data), FACTORED)
+    factors, names, notes = _varied(np.asarray(data.factor_values[:count], dtype=np.float64), data)
+    if not names:
+        return [], notes
     with torch.inference_mode():
         codes = torch.cat([model.encode(x).double().cpu().flatten(1) for x in _images(run, data, count)])
-    factors = np.asarray(data.factor_values[:count], dtype=np.float64)
-    notes = []
     if codes.shape[1] > CODES_MOST:
         kept = codes.var(0).topk(CODES_MOST).indices
         notes.append(
@@ -194,7 +195,16 @@ def agreement(run: Run, model: Codec, about: About, seed: int) -> tuple[list[Met
     )
     found = disentanglement(codes.numpy(), factors, seed)
     metrics = [_score(name, value, protocol, factors.shape[1]) for name, value in found.items()]
-    return metrics, [*notes, f"Factors: {', '.join(data.facts.factors)}."]
+    return metrics, [*notes, f"Factors: {', '.join(names)}."]
+
+
+def _varied(factors: Rows, data: Dataset) -> tuple[Rows, list[str], list[str]]:
+    """The factors that vary over the images, their names, and what is said of the others."""
+    kept = varying(factors)
+    names = [name for name, varies in zip(data.facts.factors, kept, strict=True) if varies]
+    same = ", ".join(name for name, varies in zip(data.facts.factors, kept, strict=True) if not varies)
+    notes = [f"Left out of the factors, the same in all {len(factors):,} images: {same}."] if same else []
+    return factors[:, kept], names, notes
 
 
 def _score(name: str, found: Estimate, protocol: Protocol, factors: int) -> Metric:

@@ -9,7 +9,8 @@ for factor f, summing to one over d. With P_df = R_df / sum_f R_df and Q_df = R_
                       guessing is 0
 
 H_K is the entropy to base K. Importances are counted only as far as the forest predicts at all, R_df times
-max(0, S_f): the importances of a forest that has learned nothing are those of chance.
+max(0, S_f): the importances of a forest that has learned nothing are those of chance. Means are over the
+factors that vary; all scores are 0 where none does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..core.noise import seed_of
-from .information import Rows
+from .information import Rows, varying
 
 MOST = 2000  # rows to learn from, and half as many to judge by; more change little but the time
 TREES, LEAF = 20, 3
@@ -28,12 +29,16 @@ TREES, LEAF = 20, 3
 
 def dci(codes: Rows, factors: Rows, classes: Sequence[bool], seed: int = 0) -> dict[str, float]:
     """{disentanglement, completeness, informativeness} of codes (N, D) against factors (N, F)."""
+    varied = varying(factors)
+    if not varied.any():
+        return from_importances(np.zeros((codes.shape[1], 1)), np.zeros(1))
     order = np.random.default_rng(seed_of("dci", seed)).permutation(len(codes))
     cut = min(MOST, 2 * len(codes) // 3)
     learn, judge = order[:cut], order[cut : cut + MOST // 2]
     fitted = [
         _forest(codes[learn], v[learn], codes[judge], v[judge], kind, seed)
-        for v, kind in zip(factors.T, classes, strict=True)
+        for v, kind, varies in zip(factors.T, classes, varied, strict=True)
+        if varies
     ]
     skill = np.array([max(0.0, score) for _, score in fitted])
     return from_importances(np.stack([r for r, _ in fitted], 1), skill)

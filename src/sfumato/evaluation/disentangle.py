@@ -16,7 +16,11 @@ For a code that knows nothing all but FactorVAE's are near 0, and not at it. So 
 estimate of I_df is too large by about (A - 1)(B - 1) / (2 N) nats for units of A bins and factors of B
 (information.py); the bias all units share leaves the gap, what they scatter about it stays. All are 1 for
 a code with one unit for each factor, whatever the order, sign and scale of its units and however many idle
-ones are beside them.
+ones are beside them; but FactorVAE's takes units whose standard deviation is below 1 % of the largest for
+idle, so that its units' scales must be within a factor of 100.
+
+A factor that never varies in the data takes no part: nothing can be known of it. Where none varies, all
+scores are 0.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import numpy as np
 
 from ..core.noise import seed_of
 from .dci import dci
-from .information import Bins, Rows, binned, chance, entropies, mutual_information
+from .information import Bins, Rows, binned, chance, entropies, mutual_information, varying
 from .spread import Estimate, combine, fitting_groups, groups_of
 
 FEW = 10  # distinct values up to which a factor is a class
@@ -57,7 +61,10 @@ def modularity(information: Rows, by_chance: Rows) -> float:
 
 
 def sap(codes: Rows, factors: Rows) -> float:
-    """The separated attribute predictability, averaged over the factors."""
+    """The separated attribute predictability, averaged over the factors that vary."""
+    factors = factors[:, varying(factors)]
+    if not factors.shape[1]:
+        return 0.0
     scores = np.stack([_accuracies(codes, v) if is_class(v) else _fits(codes, v) for v in factors.T], 1)
     first, second = _two_largest(scores)
     return float(np.mean(first - second))
@@ -67,7 +74,8 @@ def factor_vae(codes: Rows, factors: Bins, seed: int = 0) -> float:
     """FactorVAE's score: votes are learned on one half of the draws and judged on the other."""
     scale = codes.std(0)
     active = np.flatnonzero(scale > IDLE * scale.max(initial=0.0))
-    if not len(active):
+    factors = factors[:, varying(factors)]
+    if not len(active) or not factors.shape[1]:
         return 0.0
     z, draw = codes[:, active] / scale[active], np.random.default_rng(seed_of("factor-vae", seed))
     rows_of = [[np.flatnonzero(v == value) for value in range(int(v.max()) + 1)] for v in factors.T]
@@ -82,7 +90,8 @@ def factor_vae(codes: Rows, factors: Bins, seed: int = 0) -> float:
 
 
 def scores(codes: Rows, factors: Rows, seed: int = 0) -> dict[str, float]:
-    """Every score of codes (N, D) against factors (N, F), by name."""
+    """Every score of codes (N, D) against the factors (N, F) that vary, by name."""
+    factors = factors[:, varying(factors)]
     z, v = binned(codes), binned(factors)
     information = mutual_information(z, v)
     found = {"MIG": mig(information, entropies(v))}

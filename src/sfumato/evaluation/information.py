@@ -25,6 +25,13 @@ def binned(values: Rows, bins: int = BINS) -> Bins:
     return np.stack([_column(v, bins) for v in values.T], 1) if values.shape[1] else values.astype(np.int64)
 
 
+def varying(factors: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Which columns of factors (N, F) have more than one value, (F,): nothing can be known of the others."""
+    if not len(factors):
+        return np.zeros(factors.shape[1], dtype=bool)
+    return np.asarray((factors != factors[:1]).any(0))
+
+
 def _column(v: Rows, bins: int) -> Bins:
     distinct, at = np.unique(v, return_inverse=True)
     if len(distinct) <= FEW:
