@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 
 import sfumato
-from sfumato.app.bounds import Found, default_bound
+from sfumato.app import dequantising
+from sfumato.app.bounds import Asked, Found, default_bound, settled
 from sfumato.app.cli import run as command
+from sfumato.app.dequantising import FEW
 from sfumato.app.likelihood import chance, likelihood, ranks
 from sfumato.core.errors import DataError
+from sfumato.evaluation.flow import Trial
 
 STEP = 15  # the distance of the levels of the built-in digits
 
@@ -117,6 +120,34 @@ def test_the_number_of_grey_levels_is_the_chains_and_of_the_odes_options_the_flo
     assert other.bound == "ODE" and "uniform dequantisation" in other.method and "probe" in other.method
 
 
+def test_the_dequantisation_is_chosen_by_images_that_are_not_scored(trained, monkeypatch):
+    """Held-out ones where some are left, else training images; the same ones whatever else is scored."""
+    run, seen = sfumato.open(trained / "model"), []
+
+    def spied(generator, batch, levels, *, at, **rest):
+        seen.append(set(at))
+        return Trial(3.0, 2.0 if len(seen) < 3 else 4.0, len(at))
+
+    monkeypatch.setattr(dequantising, "trial", spied)
+    unseen, asked = run.data.held_out, {"bound": "ode", "tolerance": 1e-2}
+    few = likelihood(run, against=2, **asked)
+    assert len(seen[0]) == FEW and seen[0] <= {int(h) for h in unseen.hashes}
+    assert not seen[0] & {int(h) for h in unseen.take(range(2)).hashes}
+    assert few.bits == likelihood(run, against=2, uniform=True, **asked).bits and len(seen) == 1
+    assert few.dequantised.law == "uniform" and few.to_json()["dequantisation"]["tried"]["uniform"] == 2.0
+    assert "chosen by 6 held-out images that are not scored" in "".join(few.lines())
+    law = settled(run, Asked("ode"), [unseen])[1]
+    assert not seen[1] & {int(h) for h in unseen.hashes} and "training" in law.because
+    other = settled(run, Asked("ode"), [unseen.take(range(2)), unseen.take(range(3))])[1]
+    assert other.law == "truncated normal" and seen[2] == seen[0]
+    taken = unseen.take([i for i in range(len(unseen)) if int(unseen.hashes[i]) in seen[0]])
+    settled(run, Asked("ode"), [taken])
+    assert len(seen[3]) == FEW and not seen[3] & seen[0]
+    alone = settled(run, Asked("ode"), [unseen, run.training])[1]
+    assert (alone.law, alone.tried, len(seen)) == ("truncated normal", None, 4)
+    assert "no other images" in alone.line()
+
+
 def test_floats_of_another_range_are_refused_with_the_file_and_both_ranges(tmp_path, capsys):
     """0 ... 255 for a run of 0 ... 1: x would be up to 509."""
     values = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
@@ -148,6 +179,7 @@ def test_images_of_another_size_range_or_without_a_class_are_refused(trained, tm
         (["--bound", "nll"], "no likelihood 'nll'"),
         (["--bound", "elbo", "--tolerance", "1e-3"], "changes nothing"),
         (["--bound", "vlb", "--uniform"], "changes nothing"),
+        (["--bound", "vlb", "--no-uniform"], "--no-uniform changes nothing"),
         (["--draws", "0"], "draws"),
     ]
     for k, (words, reason) in enumerate(cases):

@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato.core.errors import DataError, UsageError
+from sfumato.core.errors import DataError, DivergedError, UsageError
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import LogSnrLine
 from sfumato.diffusion.exact import GaussianDenoiser, MixtureDenoiser
 from sfumato.diffusion.tables import BetaTable, linear_betas
+from sfumato.evaluation import flow
 from sfumato.evaluation.bits import CODE, DENSITY, bound_of
-from sfumato.evaluation.flow import Flow, flow_log_prob, flow_method
+from sfumato.evaluation.flow import Flow, flow_log_prob, flow_method, trial
 from sfumato.guidance.classifier import ClassPosterior
 from sfumato.models.codec import Pixels
 from sfumato.models.conditioner import ClassLabel
@@ -193,3 +194,35 @@ def test_the_method_names_all_that_changes_the_number():
     other = flow_method(model, LEVELS, Flow(uniform=True, divergence=Hutchinson(3)), Plan(scale=2.0))
     assert "1 draw of uniform" in other and "3 Rademacher probes" in other and "guidance 2" in other
     assert "dequantisation" not in flow_method(model, None, Flow())
+
+
+# ------------------------------------------------------------------------------- which law of dequantisation
+
+
+@pytest.mark.parametrize(("std", "last"), [(0.25, 0.01), (1e-5, 0.01)], ids=["flat", "sharp"])
+def test_the_law_that_a_trial_prefers_has_the_exact_mass_of_a_bin(std, last):
+    """N(level, std^2), 17 levels, a last noise of a hundredth of a bin: -log2 of the bin's mass is the truth.
+
+    Where the density is flat across the bin uniform noise is near it; where it is the last noise, the normal.
+    """
+    width, model = 2 / 16, generator(GaussianDenoiser(0.0, std), (2,), high=-2 * math.log(last * 2 / 16))
+    x = torch.zeros(60, 2, dtype=F64)
+    found = trial(model, batch(x), 17, at=range(60))
+    truth = -math.log2(math.erf(0.5 * width / math.hypot(std, last * width) / math.sqrt(2.0)))
+    right, wrong = (found.uniform, found.normal) if std > width else (found.normal, found.uniform)
+    assert found.count == 60 and found.prefers_uniform == (std > width)
+    assert right == pytest.approx(truth, abs=0.06) and wrong > truth + 1.0
+
+
+def test_a_law_whose_flow_cannot_be_solved_is_not_preferred(monkeypatch):
+    x, _, denoiser = pictures()
+    model, solve = generator(denoiser, (1, 2, 2)), flow.flow_log_prob
+
+    def fails(*args, how, **rest):
+        if how.uniform:
+            raise DivergedError("steps too small")
+        return solve(*args, how=how, **rest)
+
+    monkeypatch.setattr(flow, "flow_log_prob", fails)
+    found = trial(model, batch(x), LEVELS, at=range(4))
+    assert found.uniform == math.inf and math.isfinite(found.normal) and not found.prefers_uniform

@@ -32,6 +32,7 @@ from ..evaluation.variational import TERMS, pixel_diffusion, variational_bounds,
 from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..samplers.likelihood import FEW, Hutchinson
+from .dequantising import Dequantising, chosen
 from .latents import NO_CHANCE, protocol_of
 from .run import Run, batches
 
@@ -40,14 +41,15 @@ from .run import Run, batches
 class Asked:
     """What was asked for: a number by its word, its draws (None: what the word needs), guidance, seed.
 
-    uniform: dequantise grey levels uniformly for the ODE, as suits a model trained on such data.
+    uniform: whether the ODE's grey levels are dequantised uniformly; None: by the law that is tighter on
+    images that are not scored (`settled`).
     """
 
     bound: str
     draws: int | None = None
     tolerance: float | None = None
     guidance: float | None = None
-    uniform: bool = False
+    uniform: bool | None = None
     seed: int = 0
 
 
@@ -70,7 +72,7 @@ Score: TypeAlias = Callable[[Run, Batch, Noise, Asked], Found]
 
 def _flow(run: Run, asked: Asked) -> tuple[Flow, Plan]:
     """How the ODE is solved, and the plan whose guidance it is under; UsageError for what cannot be."""
-    how, floats = Flow(uniform=asked.uniform), run.facts.levels is None
+    how, floats = Flow(uniform=bool(asked.uniform)), run.facts.levels is None
     if asked.tolerance is not None:
         how = replace(how, tolerance=asked.tolerance)
     if asked.draws is not None and not floats:
@@ -129,13 +131,27 @@ SYMBOLS = {"prior": "L_T", "steps": "sum of L_{t-1}", "decoder": "L_0", "latent"
 def default_bound(run: Run, *, of_ode: bool = False) -> str:
     """The word for the number a run is asked for unasked; of_ode: with options that only the ODE has.
 
-    On grey levels vlb: the ODE in its default form was the looser bound for every diffusion recipe measured
-    (docs/log.md). They are bounds of two models, the chain and the flow, so neither must be tighter. Floats
-    have the ODE alone.
+    On grey levels vlb: it tells what the bits are spent on, by a known number of network calls. They are
+    bounds of two models, the chain and the flow, and neither is the tighter for all recipes (docs/log.md).
+    Floats have the ODE alone.
     """
     if not isinstance(run.generator.density, Diffusion):
         return "elbo"
     return "ode" if of_ode or run.facts.levels is None else "vlb"
+
+
+def settled(run: Run, asked: Asked, scored: Sequence[Dataset]) -> tuple[Asked, Dequantising | None]:
+    """What is asked for with its dequantisation chosen, and how that came; None where there is nothing to it.
+
+    scored: all images whose bits will be told, which take no part in the choice.
+    """
+    if asked.bound != "ode" or run.facts.levels is None:
+        return asked, None
+    check(run, asked)
+    if asked.uniform is not None:
+        return asked, Dequantising(asked.uniform, "as asked")
+    found = chosen(run, scored, *_flow(run, asked))
+    return replace(asked, uniform=found.uniform), found
 
 
 def score(
@@ -163,12 +179,14 @@ def bound_metrics(
     """The likelihood of unseen images by its word, as a metric; or the reason why there is none."""
     part = held_out.take(range(min(MOST[bound], len(held_out))))
     try:
-        found = score(run, [part], Asked(bound, seed=seed))
+        asked, law = settled(run, Asked(bound, seed=seed), [part])
+        found = score(run, [part], asked)
     except (UsageError, DataError) as error:
         return [], [f"Not reported: {error.what}."]
     one = bound_of(found.name, found.nats, found.size, found.unit)
     protocol = replace(protocol_of(about, "held-out", len(part)), plan=found.method)
-    return [Metric(found.name, one.bits.value, one.bits.spread, protocol, unit=found.unit)], []
+    told = [] if law is None else [law.line()]
+    return [Metric(found.name, one.bits.value, one.bits.spread, protocol, unit=found.unit)], told
 
 
 def vlb_metrics(run: Run, held_out: Dataset, about: About, seed: int = 0) -> tuple[list[Metric], list[str]]:
@@ -222,7 +240,7 @@ def _check_used(asked: Asked, levels: int | None) -> None:
     ode_only = {
         "--tolerance": asked.tolerance,
         "--guidance": asked.guidance,
-        "--uniform": asked.uniform or None,
+        _law_option(asked): asked.uniform,
     }
     for name, value in ode_only.items():
         if value is not None and asked.bound != "ode":
@@ -230,11 +248,16 @@ def _check_used(asked: Asked, levels: int | None) -> None:
                 f"{name} changes nothing here: it is of the ODE alone",
                 remedy=f"Leave {name} out, or --bound ode.",
             )
-    if asked.uniform and levels is None:
+    if asked.uniform is not None and levels is None:
+        name = _law_option(asked)
         raise UsageError(
-            "--uniform changes nothing here: the data are floats, and only grey levels are dequantised",
-            remedy="Leave --uniform out.",
+            f"{name} changes nothing here: the data are floats, and only grey levels are dequantised",
+            remedy=f"Leave {name} out.",
         )
+
+
+def _law_option(asked: Asked) -> str:
+    return "--no-uniform" if asked.uniform is False else "--uniform"
 
 
 def _batches(

@@ -31,8 +31,9 @@ from torch import Tensor
 from ..core.errors import DataError, RefusedError
 from ..data.dataset import Dataset
 from ..evaluation.spread import mean_of
-from .bounds import Asked, Found, bits, check, default_bound, score
+from .bounds import Asked, Found, bits, check, default_bound, score, settled
 from .conversions import conversions
+from .dequantising import Dequantising
 from .run import Run
 
 AGAINST = 100  # held-out images to be ranked among
@@ -46,7 +47,7 @@ class Scores:
     """Bits/dim and rank of each image by name, what they are, and the same of held-out images.
 
     method: how the number is found. errors: of a single draw of each image, by chance; empty: not measured,
-    or without chance.
+    or without chance. dequantised: the ODE's law on grey levels, and how it was chosen.
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,7 @@ class Scores:
     notes: tuple[str, ...] = ()
     method: str = ""
     errors: tuple[float, ...] = ()
+    dequantised: Dequantising | None = None
 
     def lines(self) -> list[str]:
         """One line an image, the most unusual of many; then the means."""
@@ -67,6 +69,8 @@ class Scores:
         if len(shown) < len(order):
             told.insert(SHOWN, f"... {len(order) - len(shown):,} between them ...")
         told.append(f"mean {_mean(self.bits)} {self.unit}, by {self.bound} ({self.method})")
+        if self.dequantised is not None:
+            told.append(self.dequantised.line())
         if self.errors:
             told.append("± behind an image: how far another draw would move its bits (standard error).")
         if self.held_out:
@@ -87,6 +91,7 @@ class Scores:
             "bound": self.bound,
             "method": self.method,
             "unit": self.unit,
+            "dequantisation": None if self.dequantised is None else self.dequantised.to_json(),
             "mean": float(np.mean(self.bits)),
             "images": [
                 {"name": name, "bits": value, "error": error, "rank": rank}
@@ -107,16 +112,17 @@ def likelihood(
     draws: int | None = None,
     tolerance: float | None = None,
     guidance: float | None = None,
-    uniform: bool = False,
+    uniform: bool | None = None,
     seed: int = 0,
 ) -> Scores:
     """Bits/dim of every image of `files` (folders, arrays, pictures), each ranked among held-out images.
 
     No files: the held-out images themselves. bound: ode, vlb or elbo; None: the run's `default_bound`.
-    against: how many held-out images; 0: none, and no errors. UsageError for a model without such a number,
+    against: how many held-out images; 0: none, and no errors. uniform: the ODE's dequantisation of grey
+    levels; None: chosen by images that are not scored. UsageError for a model without such a number,
     DataError for such images.
     """
-    of_ode = uniform or tolerance is not None or guidance is not None
+    of_ode = uniform is not None or tolerance is not None or guidance is not None
     word = default_bound(run, of_ode=of_ode) if bound is None else bound
     asked = Asked(word, draws, tolerance, guidance, uniform, seed)
     check(run, asked)
@@ -129,6 +135,7 @@ def likelihood(
     else:
         whole = run.unseen(f"Give images: sfumato likelihood {run.path} FILES")
         parts, reference = [whole.take(range(min(against or len(whole), len(whole))))], None
+    asked, law = settled(run, asked, parts if reference is None else [*parts, reference])
     found = score(run, parts, asked, number)
     values = bits(found)
     errors = chance(values, lambda k: score(run, parts, asked, number, k)) if against else ()
@@ -146,6 +153,7 @@ def likelihood(
         tuple(notes),
         found.method,
         errors,
+        law,
     )
 
 

@@ -39,8 +39,13 @@ def command(
     ] = None,
     guidance: Guidance = None,
     uniform: Annotated[
-        bool, typer.Option("--uniform", help="Dequantise uniformly, for models trained on such data.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--uniform/--no-uniform",
+            help="Dequantise the ODE's grey levels uniformly, or by the model's last noise; default: the "
+            "tighter one on a few images that are not scored.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", help="An image's noise is a function of SEED and its content alone.")
     ] = 0,
