@@ -68,17 +68,53 @@ except WorkerError as error:
 """
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without processes")
-def test_a_process_left_alone_says_so_and_ends_with_its_code():
+FROZEN = """
+import os
+import sys
+import time
+from datetime import timedelta
+import torch
+from sfumato.core.errors import WorkerError
+from sfumato.training.world import World
+world = World.find(cpu=True, patience=timedelta(seconds=4))
+if world.main:
+    time.sleep(6)  # alone at work, for longer than the patience with equals
+world.wait()
+value = world.share(torch.full((2,), float(world.rank)))
+assert value.tolist() == [0.0, 0.0] and world.agree(float(world.rank)) == 1.0
+if not world.main:
+    time.sleep(12)  # frozen
+    os._exit(9)
+start = time.monotonic()
+try:
+    world.sum(torch.ones(3))
+except WorkerError as error:
+    told = "not answered for 0.0667 minutes" in str(error) and time.monotonic() - start < 11
+    os._exit(error.code if told else 1)
+"""
+
+
+def two(script):
+    """The exit codes of two processes of a script, the main one first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     both = [
-        subprocess.Popen([sys.executable, "-c", LEFT], env=os.environ | meeting | {"RANK": rank})
+        subprocess.Popen([sys.executable, "-c", script], env=os.environ | meeting | {"RANK": rank})
         for rank in "01"
     ]
-    assert [process.wait(timeout=120) for process in both] == [WorkerError.code, 9]
+    return [process.wait(timeout=120) for process in both]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without processes")
+def test_a_process_left_alone_says_so_and_ends_with_its_code():
+    assert two(LEFT) == [WorkerError.code, 9]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without processes")
+def test_a_frozen_process_is_told_by_its_silence_and_the_main_one_may_work_alone():
+    assert two(FROZEN) == [WorkerError.code, 9]
 
 
 def test_a_world_of_one_agrees_with_itself():

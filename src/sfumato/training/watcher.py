@@ -64,6 +64,7 @@ class Watcher:
         if self._at_look():  # the very start, or a look that a signal cut short
             self._judge()
             self._look()
+            self.run.world.wait()
 
     def account(self) -> None:
         """Add the time used since the last call to the run's."""
@@ -93,6 +94,8 @@ class Watcher:
             self._save(best)
         if looking or first:
             self._look()
+        if looking:
+            self.run.world.wait()  # the main process draws pictures, for longer than a step takes
         self._tell(rate)
 
     # ------------------------------------------------------------------------- when
