@@ -181,7 +181,8 @@ def trial(
             continue
         mean = -float(nats.mean()) / size
         bits.append(mean if math.isfinite(mean) else math.inf)
-    return Trial(*bits, len(batch))
+    normal, flat = bits
+    return Trial(normal, flat, len(batch))
 
 
 def _dequantisation(levels: int, last: Level, uniform: bool) -> Dequantisation:
