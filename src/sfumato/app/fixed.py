@@ -2,7 +2,8 @@
 
     channels, space, shape                       of an image, or of its codes: what a network sees and answers
     classes                                      of the labels that the model is told
-    concat_channels, out_channels                of what is put beside an image and read of an answer
+    concat_channels, vector_dim, token_dim       of what a network is told beside an image
+    out_channels                                 of what is read of its answer
     levels, channels of a likelihood             the grey levels that get a probability
 
 A recipe reads all of them from the facts of the data, and no single leaf can be another without the rest:
@@ -23,7 +24,7 @@ from ..data.facts import Facts
 from ..models.likelihood import Likelihood
 
 SHAPES = ("channels", "space", "shape")
-FIXED = (*SHAPES, "classes", "concat_channels", "out_channels")
+FIXED = (*SHAPES, "classes", "concat_channels", "out_channels", "vector_dim", "token_dim")
 
 
 def check_fixed(before: Any, after: Any, settings: Mapping[str, Any], facts: Facts) -> None:
