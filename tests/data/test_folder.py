@@ -124,6 +124,21 @@ def test_a_table_gives_labels_captions_and_factors(tmp_path):
     assert any("2 pictures have no label" in n for n in data.survey.notes)
 
 
+def test_factors_of_some_pictures_only_are_refused_by_the_first_without(tmp_path):
+    fill(tmp_path, 4)
+    table = tmp_path / "factors.csv"
+    table.write_text("file,angle,size\n0.png,1,2\n3.png,0,1\n")
+    with pytest.raises(
+        DataError, match=r"angle, size for 2 of 4 pictures and has no line for 1\.png"
+    ) as caught:
+        open_data(tmp_path)
+    assert "Add a line for every picture" in caught.value.remedy and caught.value.code == 3
+    table.write_text("file,caption\n0.png,one\n3.png,two\n")  # captions may be of some only
+    assert open_data(tmp_path).captions == ("one", "", "", "two")
+    table.write_text("file,angle\n" + "".join(f"{i}.png,{i / 2}\n" for i in range(4)))
+    assert open_data(tmp_path).factors[:, 0].tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
 def test_a_changed_table_is_noticed_and_a_chosen_one_wins(tmp_path):
     fill(tmp_path / "d", 2)
     (tmp_path / "d" / "a.csv").write_text("0.png,x\n1.png,y\n")

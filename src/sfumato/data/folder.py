@@ -17,7 +17,10 @@ _OTHER_DATA = (".npy", ".npz", ".zip", ".parquet")
 
 
 class Labelled(Source):
-    """Pictures with names, and what folders or a table say about them."""
+    """Pictures with names, and what folders or a table say about them.
+
+    Pictures without a label are left out where others have one; DataError where known factors are missing.
+    """
 
     def __init__(self, name: str, names: list[str], rows: Rows, table: str | None) -> None:
         left_out = []
@@ -27,6 +30,8 @@ class Labelled(Source):
         self.name, self.names, self.rows, self._table = name, names, rows, table
         self.classes, self.factor_names = rows.classes, rows.factor_names if rows.factors else ()
         self.notes = (*rows.notes, *_left_out_note(left_out))
+        if self.factor_names:
+            _check_factors(name, names, rows)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -34,7 +39,7 @@ class Labelled(Source):
     def item(self, name: str, **where: Any) -> Item:
         """The item of one picture, given where its bytes are."""
         rows = self.rows
-        factors = rows.factors.get(name, (0.0,) * len(self.factor_names))
+        factors = rows.factors[name] if self.factor_names else ()
         return Item(
             name, label=rows.labels.get(name), caption=rows.captions.get(name, ""), factors=factors, **where
         )
@@ -48,6 +53,18 @@ def _left_out_note(left_out: list[str]) -> tuple[str, ...]:
     if not left_out:
         return ()
     return (f"{len(left_out):,} pictures have no label and were left out, e.g. {left_out[0]}",)
+
+
+def _check_factors(where: str, names: list[str], rows: Rows) -> None:
+    """DataError where the table gives numbers for some pictures only: no number could stand in for them."""
+    missing = [n for n in names if n not in rows.factors]
+    if missing:
+        known = f"{len(names) - len(missing):,} of {len(names):,} pictures"
+        raise DataError(
+            f"the table gives {', '.join(rows.factor_names)} for {known} and has no line for {missing[0]}",
+            where=where,
+            remedy="Add a line for every picture; or take out those without one, or the columns of numbers.",
+        )
 
 
 class Folder(Labelled):
