@@ -39,6 +39,40 @@ def test_the_kl_is_the_closed_form_and_only_what_answers_to_the_data_is_active()
     assert second.active == 0 and second.kl.value == pytest.approx(0.0, abs=1e-9)
 
 
+class Ladder(LatentVariableModel):
+    """z_1 is deaf; the means of z_2 are b z_1, a x + b z_1, and 0.02 x, in prior standard deviations 0.5."""
+
+    a, b = 0.6, 0.5
+
+    def trace(self, x, *, noise):
+        x = x.flatten(1)[:, :1].double()
+        q = Gaussian(torch.zeros_like(x), torch.zeros_like(x))
+        z = q.sample(noise)
+        prior = Gaussian(torch.cat([z, z, z], 1), torch.tensor(math.log(0.5)))
+        shift = torch.cat([self.b * z, self.a * x + self.b * z, 0.02 * x], 1)
+        second = Gaussian(prior.mean + 0.5 * shift, prior.log_std)
+        latents = (Latent(z, q, StandardNormal(z)), Latent(second.sample(noise), second, prior))
+        return Trace(Gaussian(x, torch.tensor(0.0)), x, latents)
+
+
+def test_draws_of_the_levels_above_make_no_unit_active():
+    """A_j = a^2 Var x, whatever b: the second draw of an image shares its x and nothing else."""
+    first, second = units(Ladder(), X.split(100))
+    assert first.active == 0 and first.answers == (0.0,)
+    error = (0.5**2 + 0.6**2) / math.sqrt(len(X))  # of one covariance
+    wanted = (0.0, 0.36 * X[:, 0, 0].var().item(), 0.0004)
+    assert second.answers == pytest.approx(wanted, abs=3 * error)
+    assert second.answers[2] == pytest.approx(0.0004, rel=0.2) and second.active == 1
+    a, b = units(Ladder(), [X])[1], units(Ladder(), X.split(7))[1]
+    assert a.answers == pytest.approx(b.answers, abs=1e-12) and a.active == b.active
+
+
+def test_without_levels_above_the_answer_is_the_variance_of_the_means():
+    means = 2.0 * X.flatten(1).mean(1)
+    first = units(Known(), [X])[0]
+    assert first.answers == pytest.approx((means.var(correction=0).item(), 0.0), abs=1e-6)
+
+
 def test_the_spread_is_the_standard_error_over_images_and_batches_do_not_matter():
     a, b = units(Known(), [X])[0], units(Known(), X.split(7))[0]
     assert a.kl.value == pytest.approx(b.kl.value, rel=1e-9)
