@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from sfumato.app import evaluate as evaluation
 from sfumato.app.bounds import vlb_metrics
 from sfumato.app.console import Console
 from sfumato.app.evaluate import evaluate
 from sfumato.app.run import open_run
 from sfumato.app.train import Budget, train
+from sfumato.evaluation import scene
 from sfumato.evaluation.scene import About
 
 QUIET = Console(silent=True)
@@ -43,6 +45,29 @@ def test_a_diffusion_is_evaluated_by_its_bound_and_its_terms(hybrid):
     method = "T = 20, all terms, reverse variance learned, predictions clipped"
     assert whole.protocol.plan == method and "held-out" in whole.line()
     assert evaluate(hybrid, count=40, steps=2, bound="vlb").metrics[-4:] == found.metrics[-4:]
+
+
+def test_only_what_the_samples_enter_is_measured_again_at_other_steps(hybrid, monkeypatch):
+    """Neither the bound nor the neighbours of held-out images; the rate of copies is of the new samples."""
+    calls, neighbours, nearest = [], [], scene.nearest
+
+    def counted(run, held_out, about, seed):
+        calls.append(seed)
+        return vlb_metrics(run, held_out.take(range(8)), about, seed)
+
+    def found(*sides):
+        neighbours.append(1)
+        return nearest(*sides)
+
+    monkeypatch.setattr(evaluation, "vlb_metrics", counted)
+    monkeypatch.setattr(scene, "nearest", found)
+    folder = hybrid.path / "features"
+    for path in folder.iterdir() if folder.exists() else ():
+        path.unlink()
+    two, three = (evaluate(hybrid, count=40, steps=steps) for steps in (2, 3))
+    assert calls == [0] and neighbours == [1] and two.metrics[-4:] == three.metrics[-4:]
+    rate = [next(m for m in found.metrics if m.name == "memorisation") for found in (two, three)]
+    assert rate[0].floor == rate[1].floor and rate[0].protocol.plan != rate[1].protocol.plan
 
 
 def test_a_conditional_run_says_that_the_class_was_given_and_pays_for_its_first_stage(trained):

@@ -8,7 +8,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.evaluation.memorisation import chance_of, memorisation, rank_sum, ratios
+from sfumato.evaluation.memorisation import AROUND, chance_of, memorisation, rank_sum, ratios
+from sfumato.evaluation.neighbours import nearest
 
 
 def scene(seed, n=800, d=10):
@@ -49,6 +50,14 @@ def test_held_out_images_as_samples_are_exactly_the_baseline():
     assert found.baseline.value == pytest.approx(0.05, abs=1 / 400)
     assert found.score == pytest.approx(0, abs=1e-9)
     assert not found.copying
+
+
+def test_neighbours_of_held_out_images_that_are_known_change_nothing():
+    train, held, new = scene(4, n=200)
+    known = nearest(held, train, AROUND)[0]
+    found, again = (memorisation(new, train, held, nearest_held=near) for near in (None, known))
+    assert (found.rate, found.baseline, found.score) == (again.rate, again.baseline, again.score)
+    assert (found.threshold, found.chance) == (again.threshold, again.chance)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.2])

@@ -20,6 +20,7 @@ from ..evaluation.judge import Generate, Judgement
 from ..evaluation.judge import evaluate as judged
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
+from ..evaluation.store import Shelf
 from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
@@ -30,6 +31,7 @@ from .console import Console
 from .conversions import conversions, resampling
 from .guiding import sampler
 from .judges import FolderShelf, commit, find_judge, hardware, judges
+from .kept import Kept, Told
 from .latents import latent_metrics
 from .names import plan_line
 from .planning import plan_origin
@@ -97,7 +99,10 @@ def evaluate(
     seeds = seeds_of(seed, wanted)
     console.say(f"Drawing {wanted:,} samples: {plan_line(generator, plan)}{plan_origin(run, **asked)} ...")
 
-    about = conditions(run, generator, critic, held_out, plan, seed)
+    about, shelf = (
+        conditions(run, generator, critic, held_out, plan, seed),
+        FolderShelf(run.path / "features"),
+    )
     judgement = judged(
         drawing(run, generator, plan, seeds, labels, Pace(console, wanted)),
         train,
@@ -107,20 +112,36 @@ def evaluate(
         count=wanted,
         classifier=None if critic is None else critic.model,
         wanted=labels if critic is not None and critic.facts.classes == run.facts.classes else None,
-        shelf=FolderShelf(run.path / "features"),
+        shelf=shelf,
         batch=rows_at_once(run.facts.shape),
     )
-    bits, why = latent_metrics(run, held_out, about, draws, seed)
-    codes, reason = code_metrics(run, held_out, about)
-    vlb, refusal = vlb_metrics(run, held_out, about, seed)
-    bits, why = [*bits, *vlb], [*why, *refusal]
-    if bound is not None and not (bound == "vlb" and vlb):
-        more, told = bound_metrics(run, held_out, about, bound, seed)
-        bits, why = [*bits, *more], [*why, *told]
-    metrics, notes = [*judgement.metrics, *bits, *codes], [*judgement.notes, *notes, *why, *reason]
+    bits, why = unsampled(run, held_out, about, shelf, draws=draws, bound=bound, seed=seed)
+    metrics, notes = [*judgement.metrics, *bits], [*judgement.notes, *notes, *why]
     neighbours(run, judgement, train)
     run.folder.disk.replace(run.path / EVALUATION, evaluation_json(metrics, notes))
     return Evaluation(tuple(metrics), tuple(notes), write_report(run))
+
+
+def unsampled(
+    run: Run,
+    held_out: Dataset,
+    about: About,
+    shelf: Shelf,
+    *,
+    draws: int | None = None,
+    bound: str | None = None,
+    seed: int = 0,
+) -> Told:
+    """Bounds, latents and codes of unseen images: numbers that no plan changes, computed once and kept."""
+    kept = Kept(run, about, shelf)
+    bits, why = kept.told(f"latents {draws}", lambda: latent_metrics(run, held_out, about, draws, seed))
+    codes, reason = kept.told("codes", lambda: code_metrics(run, held_out, about))
+    vlb, refusal = kept.told("vlb", lambda: vlb_metrics(run, held_out, about, seed))
+    bits, why = [*bits, *vlb], [*why, *refusal]
+    if bound is not None and not (bound == "vlb" and vlb):
+        more, told = kept.told(f"bound {bound}", lambda: bound_metrics(run, held_out, about, bound, seed))
+        bits, why = [*bits, *more], [*why, *told]
+    return [*bits, *codes], [*why, *reason]
 
 
 def drawing(

@@ -35,6 +35,8 @@ from .frechet import checked
 from .neighbours import Indices, nearest
 from .spread import Estimate, Rows, share
 
+AROUND = 10  # training images in a neighbourhood
+
 
 @dataclass(frozen=True, slots=True)
 class Memorisation:
@@ -79,24 +81,26 @@ def memorisation(
     train: npt.ArrayLike,
     held_out: npt.ArrayLike,
     *,
-    around: int = 10,
+    around: int = AROUND,
     alpha: float = 0.05,
+    nearest_held: Rows | None = None,
 ) -> Memorisation:
     """The copy rate of samples (n, d) of a model trained on train (m, d), against held-out images (h, d).
 
-    around: training images in a neighbourhood. The spread of the baseline counts the chance in which
-    held-out images set the threshold: sqrt(alpha (1 - alpha) / h).
+    around: training images in a neighbourhood. nearest_held (h, k): the distances of held-out images to
+    their nearest training images where they are known; no sample enters them. The spread of the baseline
+    counts the chance in which held-out images set the threshold: sqrt(alpha (1 - alpha) / h).
     """
     x, y, h = checked(samples), checked(train), checked(held_out)
     k = min(around, len(y))
-    far, near = nearest(x, y, k), nearest(h, y, k)
-    mine, theirs = ratios(far[0]), ratios(near[0])
+    far, near = nearest(x, y, k), nearest(h, y, k)[0] if nearest_held is None else nearest_held
+    mine, theirs = ratios(far[0]), ratios(near)
     threshold = float(np.quantile(theirs, alpha, method="lower"))
     hits, calm = mine <= threshold, theirs <= threshold
     return Memorisation(
         rate=share(hits),
         baseline=share(calm),
-        score=rank_sum(far[0][:, 0], near[0][:, 0]),
+        score=rank_sum(far[0][:, 0], near[:, 0]),
         threshold=threshold,
         ratios=mine,
         distances=far[0],

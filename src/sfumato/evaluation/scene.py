@@ -27,7 +27,8 @@ from .features import (
 )
 from .frechet import frechet
 from .kernel import kernel_distance
-from .memorisation import memorisation
+from .memorisation import AROUND, memorisation
+from .neighbours import nearest
 from .protocol import Metric, Protocol, ordered
 from .spread import Estimate, Rows
 from .store import Shelf, remembered
@@ -108,7 +109,13 @@ class Scene:
         pixels = Pixels(tuple(self.samples.shape[1:]))
         mine = extract(pixels, self.samples.split(self.batch))
         train, held = self._rows(pixels, self.train, "train"), self._rows(pixels, self.held_out, "held-out")
-        found = memorisation(mine, train, held)
+        key = (*self._key(pixels, self.train, "train"), *self._key(pixels, self.held_out, "held-out"))
+        near = remembered(
+            self.shelf,
+            (*key, "nearest", str(AROUND)),
+            lambda: nearest(held, train, min(AROUND, len(train)))[0],
+        )
+        found = memorisation(mine, train, held, nearest_held=near)
         protocol = self._protocol(pixels, "train", len(mine), len(train))
         rate = _metric("memorisation", found.rate, protocol, found.baseline, lower=True)
         nearness = _metric("nearness", Estimate(found.score, 1.0), protocol, Estimate(0.0, 1.0), lower=None)
@@ -183,11 +190,15 @@ class Scene:
             yield part.batch(chosen[i : i + self.batch]).x
 
     def _rows(self, features: Features, part: Images, name: str) -> Rows:
+        key = self._key(features, part, name)
+        return remembered(self.shelf, key, lambda: extract(features, self._real(part, name)))
+
+    def _key(self, features: Features, part: Images, name: str) -> tuple[str, ...]:
+        """What the features of a part follow from."""
         chosen = self._chosen(part, name)
         probe = part.batch(chosen[:8]).x  # two splits of one data set must not share a key
         content = fingerprint_of(probe.cpu().numpy().tobytes())
-        key = (self.about.data, name, str(len(chosen)), content, features.label)
-        return remembered(self.shelf, key, lambda: extract(features, self._real(part, name)))
+        return (self.about.data, name, str(len(chosen)), content, features.label)
 
     def _protocol(self, features: Features, split: str, n: int, m: int) -> Protocol:
         carried = _carried(self.about)
