@@ -3,10 +3,13 @@
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from sfumato.app.paths import ends_of, path
+from sfumato.app.run import Run
 from sfumato.core.condition import Condition
 from sfumato.core.errors import DataError, UsageError
 from sfumato.core.noise import Noise
@@ -175,6 +178,45 @@ def test_the_codebooks_start_from_the_images_level_by_level():
     assert all(torch.equal(q.codebook, b) for q, b in zip(model.quantizers, before, strict=True))
     with pytest.raises(DataError, match="6 codes cannot start from 4 vectors"):
         codec(2).fit(images(1))
+
+
+@pytest.mark.parametrize("quantizer", [lambda: VectorQuantizer(6, 4), lambda: ScalarQuantizer((3, 4, 2))])
+def test_the_way_between_codes_is_quantised_and_its_ends_are_theirs(quantizer):
+    vq = codec(3, quantizer)
+    for q in vq.quantizers:
+        every = torch.arange(q.size)[None]
+        assert torch.equal(q.nearest(q.lookup(every)), every)
+    a, b = vq.encode(images(2)), vq.encode(images(2, seed=9))
+    assert torch.equal(vq.between(a, b, 0.0), a) and torch.equal(vq.between(a, b, 1.0), b)
+    assert torch.equal(vq.between(a, a, 0.4), a)
+    for weight in (0.25, 0.5):  # no code lies nearer to the line than the one taken
+        way = vq.between(a, b, weight).split(vq.lengths, 1)
+        for q, taken, one, two in zip(
+            vq.quantizers, way, a.split(vq.lengths, 1), b.split(vq.lengths, 1), strict=True
+        ):
+            line = (1 - weight) * q.lookup(one) + weight * q.lookup(two)
+            gaps = (q.lookup(torch.arange(q.size)[None])[:, :, None] - line[..., None]).square().sum(1)
+            mine = (q.lookup(taken) - line).square().sum(1)
+            torch.testing.assert_close(mine, gaps.min(-1).values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("levels", "classes"), [(1, 0), (2, 3)])
+def test_a_path_leads_from_the_sample_of_one_seed_to_that_of_another(levels, classes):
+    model = generator(levels, classes)
+    ends = ends_of(model, model.plan, Given(), (4, 5))
+    way = path(model, "codes", *ends, 3)
+    given = Given(codes=way, label=None if ends[0].label is None else ends[0].label.expand(3))
+    x = model.sample(3, given=given, seeds=seeds_of(4, 1) * 3)
+    for k, seed in ((0, 4), (2, 5)):
+        alone = model.sample(1, given=Given(label=ends[0].label), seeds=seeds_of(seed, 1))
+        torch.testing.assert_close(x[k], alone[0])
+
+
+def test_codes_are_not_traversed_and_it_is_said_what_serves():
+    model = generator(1)
+    with pytest.raises(UsageError, match="runs/x has discrete codes") as caught:
+        Run.traverse(SimpleNamespace(generator=model, path="runs/x"))
+    assert "sfumato interpolate runs/x" in caught.value.remedy
 
 
 def batch_of(n=8):

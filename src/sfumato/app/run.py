@@ -34,7 +34,6 @@ from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..models.hvae import Hvae
-from ..models.interpolate import slerp
 from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
 from ..models.vqvae import VqVae
@@ -44,6 +43,7 @@ from .device import best_device
 from .guiding import sampler
 from .levels import moved, title
 from .names import plan_line
+from .paths import MOVED, ends_of, path
 from .planning import plan_of
 from .progress import Pace
 from .rows import Images, Reconstructions, Traversals
@@ -56,7 +56,10 @@ NO_DATA = (
     "held-out images only; sample, interpolate and reconstruct RUN DATA need none of them."
 )
 
-NO_PATH = "Interpolate a vae, diffusion or diffusevae run."
+NO_UNITS = (
+    "Codes are names without an order, so there is nothing to move one along. See the way between two "
+    "samples instead: sfumato interpolate {0}; or traverse a vae."
+)
 RANKED_BY = 2048  # held-out images that say what a latent carries
 LEVELS_BY = 256  # the same of a level of a ladder
 
@@ -258,14 +261,12 @@ class Run:
     ) -> dict[str, Images]:
         """Paths from the sample of one seed to that of another: in z, in x_T, and in everything at once.
 
-        With classes all images have one, `class_name` or that of the first: both ends are samples of it.
+        Discrete codes go by their embeddings, quantised along the way. With classes all images have one,
+        `class_name` or that of the first: both ends are samples of it.
         """
         generator, plan = self.generator, self.plan(**asked)
-        here = generator.draw(seeds_of(seed, 1), plan, self.given(1, class_name, plan))
-        ends = [here, generator.draw(seeds_of(to_seed, 1), plan, Given(label=here.label))]
-        slots = sorted({"z", "x_T"} & ends[0].names)
-        if not slots:
-            raise UsageError(f"{self.path} has discrete codes: there is no path between", remedy=NO_PATH)
+        ends = ends_of(generator, plan, self.given(1, class_name, plan), (seed, to_seed))
+        slots = sorted({*MOVED} & ends[0].names)
         if between not in (*slots, "all"):
             raise UsageError(
                 f"nothing called '{between}' to interpolate", remedy=f"Here: {', '.join(slots)}, all."
@@ -275,11 +276,11 @@ class Run:
         )
         rows = {}
         for names in moved:
-            path = {name: _path(getattr(ends[0], name), getattr(ends[1], name), count) for name in names}
+            moves = {name: path(generator, name, ends[0], ends[1], count) for name in names}
             start = {
                 n: getattr(ends[0], n).expand(count, *getattr(ends[0], n).shape[1:]) for n in ends[0].names
             }
-            x = generator.sample(count, plan, Given(**(start | path)), seeds=seeds_of(seed, 1) * count)
+            x = generator.sample(count, plan, Given(**(start | moves)), seeds=seeds_of(seed, 1) * count)
             rows[" and ".join(names)] = self.images(x)
         return rows
 
@@ -302,6 +303,8 @@ class Run:
             raise UsageError(
                 f"a reach of {reach:g}", remedy="Standard deviations, above 0: e.g. --reach 2.5."
             )
+        if isinstance(self.generator.codec, VqVae):
+            raise UsageError(f"{self.path} has discrete codes", remedy=NO_UNITS.format(self.path))
         _, model = self.latent()
         part = self.unseen("Train again on more images, or with held-out ones: --test.")
         plan = self.plan(**asked)
@@ -383,9 +386,3 @@ def batches(part: Dataset, count: int, device: torch.device) -> Iterator[Batch]:
     """The first `count` examples of a data set, as many at a time as their size allows."""
     size = rows_at_once(part.facts.shape)
     return (part.batch(range(i, min(i + size, count)), device) for i in range(0, count, size))
-
-
-def _path(a: Tensor, b: Tensor, count: int) -> Tensor:
-    """(count, ...): the great circle from a to b."""
-    weights = np.linspace(0.0, 1.0, count).tolist()
-    return torch.cat([slerp(a, b, w) for w in weights])

@@ -116,6 +116,18 @@ class VqVae(Codec):
             above = level.hand_down(values, above)
         return self.decoder(above).clamp(-1.0, 1.0)
 
+    def between(self, a: Tensor, b: Tensor, weight: float) -> Tensor:
+        """Codes (B, N) on the way from codes a to codes b: quantised (1 - weight) e_a + weight e_b.
+
+        Each place goes over the codes whose embeddings lie nearest to the straight line, from a to b.
+        """
+        found = []
+        parts = (codes.split(self.lengths, 1) for codes in (a, b))
+        for level, one, two in zip(self._down(), *parts, strict=True):
+            here, there = level.quantizer.lookup(one), level.quantizer.lookup(two)
+            found.append(level.quantizer.nearest(torch.lerp(here, there, weight)))
+        return torch.cat(found, 1)
+
     @torch.no_grad()
     def fit(self, x: Tensor, label: Tensor | None = None, *, seed: int = 0) -> None:
         """Start every codebook by k-means over the vectors of images x (M, C, *space), from the top down.

@@ -88,6 +88,10 @@ class Quantizer(nn.Module, ABC):
     def lookup(self, codes: Tensor) -> Tensor:
         """The embeddings (B, dim, *grid) of codes (B, *grid)."""
 
+    @abstractmethod
+    def nearest(self, values: Tensor) -> Tensor:
+        """The codes (B, *grid) whose embeddings lie nearest to values (B, dim, *grid): lookup's inverse."""
+
     def fit(self, vectors: Tensor, *, seed: int) -> None:
         """Start from vectors (N, dim); nothing to do where there is no codebook."""
 
@@ -169,6 +173,11 @@ class VectorQuantizer(Quantizer):
     def lookup(self, codes: Tensor) -> Tensor:
         """e_k, (B, D, *grid)."""
         return self._embeddings(codes).movedim(-1, 1)
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """argmin_k |value - e_k|^2, (B, *grid)."""
+        rows = values.movedim(1, -1)
+        return nearest(rows.reshape(-1, self.dim), self.codebook.detach()).reshape(rows.shape[:-1])
 
     def _embeddings(self, codes: Tensor) -> Tensor:
         return F.embedding(codes, self.codebook.detach() if self.gamma else self.codebook)
@@ -255,11 +264,9 @@ class ScalarQuantizer(Quantizer):
     def forward(self, z: Tensor, noise: Noise | None = None) -> Coded:
         """Every number rounded by itself; the commitment is 0, for z cannot leave the range."""
         bounded = torch.tanh(z.float())
-        steps = self._along(self.levels - 1, z)
-        digits = torch.round(steps * (1.0 + bounded) / 2).long()
-        codes = (digits * self._along(self.basis, z)).sum(1)
+        codes = self.nearest(bounded)
         self._count(codes)
-        values = StraightThrough.apply(bounded, 2.0 * digits / steps - 1.0)
+        values = StraightThrough.apply(bounded, self.lookup(codes))
         return Coded(values, codes, torch.zeros(len(z), device=z.device))
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -267,6 +274,11 @@ class ScalarQuantizer(Quantizer):
         place = codes.unsqueeze(1)
         digits = place // self._along(self.basis, place) % self._along(self.levels, place)
         return 2.0 * digits / self._along(self.levels - 1, place) - 1.0
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """Every number of values, in [-1, 1], rounded by itself, (B, *grid)."""
+        digits = torch.round(self._along(self.levels - 1, values) * (1.0 + values) / 2).long()
+        return (digits * self._along(self.basis, values)).sum(1)
 
     def _along(self, values: Tensor, z: Tensor) -> Tensor:
         """(D,) beside the channels of z (B, D, *grid)."""

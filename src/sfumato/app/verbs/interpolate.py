@@ -1,4 +1,4 @@
-"""`sfumato interpolate RUN`: a path between two samples, in z, in x_T or in both, by slerp."""
+"""`sfumato interpolate RUN`: a path between two samples: in z, in x_T or in both by slerp, or in codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "interpolate"
 def command(
     run: RunPath,
     between: Annotated[
-        str, typer.Option("--between", help="z (structure), x_T (detail) or all: one row of each.")
+        str, typer.Option("--between", help="z (structure), x_T (detail), codes, or all: one row of each.")
     ] = "all",
     count: Count = 9,
     seed: Seed = 0,
