@@ -29,7 +29,6 @@ def run(claim):
             held_out=0.3,
         )
         student = lab.student("progressive", 36_000)
-        lab.record_hours("progressive", student)
         lab.measure("student", students(student), student)
         lab.measure("teacher, DDIM", lab.teachers("ddim", (*CALLS, 50)), lab.teacher)
     names = ("student", "teacher, DDIM")

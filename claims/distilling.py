@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from sfumato.app.console import Console
@@ -22,6 +25,24 @@ from .style import colour, figure, tidy
 QUIET = Console(silent=True)
 SOLVERS = ("unipc", "dpm++2m")  # the teacher's, besides DDIM
 TAUGHT = 1920  # examples of a teacher in a quick run: fewer teach nothing, and are refused
+
+
+def spent(out: Path, work: Callable[[], Run]) -> tuple[Run, float]:
+    """A run, and the seconds it has taken in all the calls until it was done.
+
+    Of the processor where there is no GPU: what else the machine does then does not count.
+    """
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    kept = out.with_name(f"{out.name}.seconds")
+    before, start = float(kept.read_text()) if kept.exists() else 0.0, clock()
+    finished = (out / "report.html").exists()
+    try:
+        run = work()
+    finally:
+        if not finished:
+            before += clock() - start
+            kept.write_text(repr(before))
+    return run, before
 
 
 class Lab:
@@ -45,7 +66,10 @@ class Lab:
         budget = Budget(examples=max(claim.examples(examples), TAUGHT))
         out = claim.folder / f"{recipe}-seed{seed}"
         words: dict[str, Any] = {"console": QUIET, "looks": 1} | asked
-        self.teacher = train(recipe, data, out=out, budget=budget, settings=settings, seed=seed, **words)
+        self.teacher, self.seconds = spent(
+            out,
+            lambda: train(recipe, data, out=out, budget=budget, settings=settings, seed=seed, **words),
+        )
         self.features = judges(self.teacher, self.judge, self.teacher.training)[0][0]
         self.real = real_features(self.features, self.teacher.data.held_out)
         self.rows: list[dict[str, object]] = []
@@ -53,11 +77,20 @@ class Lab:
     def student(
         self, method: str, examples: int, settings: Mapping[str, Any] | None = None, name: str = ""
     ) -> Run:
-        """A student of the teacher, without a table of its own; name: tells apart students of one method."""
+        """A student of the teacher, without a table of its own; name: tells apart students of one method.
+
+        Its time is recorded as a part of its teacher's.
+        """
         words: dict[str, Any] = {"console": QUIET, "looks": 1, "judged": 0, "seed": self.seed}
         budget = Budget(examples=self.claim.examples(examples))
         out = self.claim.folder / f"{self.teacher.path.name}-{name or method}"
-        return distill(self.teacher.path, method, out=out, budget=budget, settings=settings, **words)
+        student, seconds = spent(
+            out,
+            lambda: distill(self.teacher.path, method, out=out, budget=budget, settings=settings, **words),
+        )
+        part = seconds / max(self.seconds, 1e-9)
+        self.claim.record(f"time of {name or method}", part, seed=self.seed, unit="of the teacher's")
+        return student
 
     def measure(self, name: str, ways: Iterable[Way], run: Run) -> dict[int, float]:
         """{calls: distance} of some ways to sample, recorded under a name."""
@@ -82,11 +115,6 @@ class Lab:
     def teachers(self, sampler: str, calls: Sequence[int], wanted: Run | None = None) -> list[Way]:
         """The teacher's ways by one sampler at some calls."""
         return [w for w in teachers(wanted or self.teacher) if w.sampler == sampler and w.calls in calls]
-
-    def record_hours(self, name: str, student: Run) -> None:
-        """The time of a distillation as a part of its teacher's."""
-        part = student.weights.hours / max(self.teacher.weights.hours, 1e-9)
-        self.claim.record(f"time of {name}", part, seed=self.seed, unit="of the teacher's")
 
 
 def calls_table(claim: Claim, names: Sequence[str]) -> list[dict[str, object]]:
@@ -135,7 +163,6 @@ def contest(
             lab.measure(f"teacher, {solver}", lab.teachers(solver, (2, 4, 8, 10, 50)), lab.teacher)
         for name, (method, examples, settings) in methods.items():
             student = lab.student(method, examples, settings, name)
-            lab.record_hours(name, student)
             lab.measure(name, [way for way in students(student) if way.calls <= 4], student)
         names = (*methods, "teacher, DDIM", *(f"teacher, {solver}" for solver in best))
     claim.table("Fréchet distance by network calls, mean and spread over seeds", calls_table(claim, names))

@@ -47,6 +47,9 @@ def text(known: Mapping[str, Experiment]) -> str:
             "Recorded by an earlier form of the harness, which hashed a claim's own file and not the modules "
             f"it shares with others: {', '.join(earlier)}."
         )
+    changed = [name for name, result in found.items() if not known[name].stands(result)]
+    if changed:
+        parts.append(f"The experiment was changed after its result, to be run again: {', '.join(changed)}.")
     if waiting:
         parts.append("Not run yet:\n\n" + "\n".join(f"- {e.name}: {e.title}" for e in waiting))
     parts += [section(known[name], result) for name, result in found.items()]
@@ -62,7 +65,7 @@ def summary(experiment: Experiment, result: Mapping[str, Any]) -> dict[str, obje
     return {
         "claim": f"[{experiment.name}](#{anchor}) {experiment.title}",
         "source": experiment.source,
-        "outcome": f"**{result['outcome']}**",
+        "outcome": f"**{result['outcome']}**" + ("" if experiment.stands(result) else ", before a change"),
         "numbers": first + more,
         "seeds": len(result["seeds"]) or "–",
         "budget": budget(result),
@@ -76,6 +79,8 @@ def section(experiment: Experiment, result: Mapping[str, Any]) -> str:
     parts = [f"## {experiment.name}: {experiment.title}", *experiment.statement]
     verdict = f"**{result['outcome'].capitalize()}**"
     parts.append(f"{verdict}: {result['error']}" if result["error"] else f"{verdict}.")
+    if not experiment.stands(result):
+        parts.append("The experiment was changed after this result: what is said above is the new form.")
     checks = [f"- {'holds' if c['holds'] else '**does not hold**'}: {c['text']}" for c in result["checks"]]
     parts += ["\n".join(checks)] if checks else []
     numbers = measured(result)

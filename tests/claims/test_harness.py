@@ -220,6 +220,8 @@ def test_a_result_of_an_earlier_form_stands_while_its_own_file_does(fake, tmp_pa
     experiment.path.write_text(f'"""{DOC}"""\nfrom .shared import x\n')
     old = {"digest": sources.digest([experiment.path])}
     assert experiment.stands(old) and not experiment.stands(old | {"modules": []})
+    assert "changed after its result, to be run again: c99" in page.text({"c99": experiment})
+    assert "changed after this result" in page.section(experiment, experiment.result())
     recorded = {k: v for k, v in experiment.result().items() if k != "modules"}
     harness._write(experiment.result_path, recorded)
     assert "an earlier form" in page.text({"c99": experiment})
