@@ -28,7 +28,7 @@ CASES = [
     for name, dials in VARIANTS
     if (FACTS[data].classes or not dials.get("conditional"))
     and (len(FACTS[data].space) < 3 or not dials.get("pixelcnn"))
-]
+] + [("mnist", "vq-vae-2", BOOK | {"levels": 3}), ("sequence", "vq-vae-2", BOOK | {"levels": 3})]
 
 
 def trained(recipe, facts):
@@ -61,6 +61,8 @@ def test_codes_are_few_enough_for_a_prior_and_coarsest_first():
         one = build(RECIPES["vq-vae"](FACTS[data], **SMALL, **BOOK)).model.codec
         two = build(RECIPES["vq-vae-2"](FACTS[data], **SMALL, **BOOK)).model.codec
         assert one.lengths[0] <= 64 and two.lengths[0] < two.lengths[1] <= 256
+    four = build(RECIPES["vq-vae-2"](Facts(3, (256, 256)), levels=4, **SMALL, **BOOK)).model.codec
+    assert four.lengths == (64, 256, 1024, 4096)
 
 
 def test_the_codebook_grows_with_the_data():
@@ -76,6 +78,10 @@ def test_what_cannot_be_is_refused_with_the_way_out():
         RECIPES["vq-vae"](FACTS["points"])
     with pytest.raises(DataError, match="codes=49"):
         RECIPES["vq-vae"](Facts(1, (28, 28), count=10), codes=512)
+    with pytest.raises(UsageError, match=r"5 levels of codes for images of 8 x 8[\s\S]*levels=3 or fewer"):
+        RECIPES["vq-vae-2"](FACTS["digits"], levels=5)
+    with pytest.raises(UsageError, match=r"1 levels of codes[\s\S]*vq-vae"):
+        RECIPES["vq-vae-2"](FACTS["digits"], levels=1)
     with pytest.raises(UsageError, match="labelled data"):
         RECIPES["vq-vae-2"](FACTS["deep"], conditional=True)
     with pytest.raises(ValueError, match="CausalTransformer"):

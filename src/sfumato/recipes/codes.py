@@ -1,8 +1,8 @@
-"""Models of discrete codes: the VQ-VAE and its prior, with one level of codes or two.
+"""Models of discrete codes: the VQ-VAE and its prior, with one level of codes or several.
 
     vq-vae      Generator(VqVae, autoregressive prior over its codes)
-    vq-vae-2    Generator(VqVae of two levels, prior of the lower codes given the upper ones,
-                CodesAbove(prior of the upper ones))
+    vq-vae-2    Generator(VqVae of two levels or more, prior of the lowest codes given the upper ones,
+                CodesAbove(prior of the upper ones, by CodesAbove of those above them ...))
 
 One run does all of it: the codebooks start from the data by k-means, the autoencoder is trained, then a prior
 for each level, the coarsest first. It is not done before it can draw images from nothing.
@@ -38,7 +38,7 @@ from .sizes import SMALL, spread
 CODEC_SHARE = 0.4  # of the budget for the autoencoder
 MOST_CODES = 512
 VECTORS_PER_CODE = 200  # of the data, from which a code is worth having
-POSITIONS = (64, 256)  # most codes of an image on the coarsest level, and on the one below
+POSITIONS = 64  # most codes of an image on the coarsest level; four times as many on each below
 VALUES = 2**26  # pixels held at once to start the codebooks from
 LEVELS = {64: (4, 4, 4), 125: (5, 5, 5), 256: (8, 8, 4), 512: (8, 8, 8), 1000: (8, 5, 5, 5)}
 DIM, BETA, GAMMA, PATIENCE = 32, 0.25, 0.99, 100  # of a codebook of which nothing else is said
@@ -87,6 +87,7 @@ def vq_vae(
 def vq_vae_2(
     facts: Facts,
     *,
+    levels: int = 2,
     codes: int = 0,
     dim: int | None = None,
     width: int = 0,
@@ -101,11 +102,12 @@ def vq_vae_2(
     conditional: bool = False,
     batch: int = 64,
 ) -> Recipe:
-    """VQ-VAE-2 (Razavi et al. 2019): codes on two levels, the upper for the whole, the lower for detail.
+    """VQ-VAE-2 (Razavi et al. 2019): codes on several levels, the upper for the whole, the lower for detail.
 
-    The lower level sees what the upper says and describes the rest; its prior continues what the prior of
-    the upper level drew.
+    A lower level sees what those above say and describes the rest; its prior continues what the priors of
+    the levels above drew.
 
+    levels       grids of codes, each coarser than the one below; 2 or more
     codes        size of each codebook; 0: by the amount of data, up to 512
     dim          dimensions of a code's vector; not said: 32
     width        channels of the autoencoder; 0: 64 (small images: 128)
@@ -118,10 +120,14 @@ def vq_vae_2(
     prior_width  channels of each prior
     prior_depth  layers of each prior (a PixelCNN has twice as many)
     dropout      within the priors; more where few images are trained on for long
-    conditional  give the class to both priors
+    conditional  give the class to all priors
     batch        images in a training step
     """
-    return _recipe("vq-vae-2", **locals(), levels=2)
+    if levels < 2:
+        raise UsageError(
+            f"{levels} levels of codes", where="recipe vq-vae-2", remedy="Give 2 or more, or use vq-vae."
+        )
+    return _recipe("vq-vae-2", **locals())
 
 
 def _recipe(
@@ -150,6 +156,12 @@ def _recipe(
             remedy="Use vae or diffusion for points.",
         )
     classes, grids = class_count(facts, conditional), _grids(facts, _halvings(facts, levels))
+    if len(set(grids)) < levels:
+        raise UsageError(
+            f"{levels} levels of codes for images of {' x '.join(map(str, facts.space))}",
+            where=f"recipe {name}",
+            remedy=f"Give levels={len(set(grids))} or fewer.",
+        )
     if scalar:
         why = "scalar quantisation has no codebook"
         check_unused(name, why, dim=dim, beta=beta, gamma=gamma, patience=patience)
@@ -254,9 +266,9 @@ def _codec(facts: Facts, quantizers: Sequence[Quantizer], width: int) -> VqVae:
 def _halvings(facts: Facts, levels: int) -> list[int]:
     """Halvings of each level from the finest to the coarsest: few enough codes on each, at least one."""
     found, space = [], facts.space
-    for most in POSITIONS[:levels][::-1]:
+    for level in reversed(range(levels)):
         count = 1
-        while math.prod(grid_of(space, count)) > most:
+        while math.prod(grid_of(space, count)) > POSITIONS * 4**level:
             count += 1
         found.append(count)
         space = grid_of(space, count)
