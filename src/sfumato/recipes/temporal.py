@@ -22,7 +22,7 @@ from ..training.stage import Fit, Recipe, Stage
 from .sizes import likelihood_of
 
 FEATURES = 64  # numbers that describe a frame to the belief
-PERCEPTRON_TO = 512  # values of a frame up to which perceptrons pay: a fifth of the cost of convolutions
+SMALL, NARROW = 512, 8  # values of a small frame, and the shortest side that convolutions find things in
 
 
 def td_vae(
@@ -43,7 +43,8 @@ def td_vae(
 
     jump         longest jump in frames; 0: 10, or what half a shorter clip holds
     latent       dimensions of the state
-    width        channels of the first level of the networks of a frame; 0: 16 (small frames: 256)
+    width        channels of the first level of the networks of a frame; 0: 16 (small frames: 8); of frames
+                 without two sides of 8 or more, the width of perceptrons; 0: 256
     belief       numbers of the belief, and width of the maps between Gaussians
     pairs        pairs of times drawn from each clip in a training step
     warmup       examples (below 1: share of the training) over which the weight of the KL rises from 0
@@ -74,7 +75,7 @@ def td_vae(
                 name="td-vae",
                 objective=lazy(Elbo)(warmup=warmup),
                 on="codec",
-                rate=lazy(Cosine)(peak=2e-3),
+                rate=lazy(Cosine)(peak=4e-3),
                 batch=batch,
             ),
             lazy(Fit)(name="prior", on="density", through="codec"),
@@ -84,9 +85,9 @@ def td_vae(
 
 def _frame_networks(frame: Facts, latent: int, width: int) -> tuple[nn.Module, nn.Module]:
     """The postponed encoder and decoder of one frame."""
-    shape = (frame.channels, frame.space)
-    if math.prod(frame.shape) <= PERCEPTRON_TO:
+    shape, size = (frame.channels, frame.space), math.prod(frame.shape)
+    if size <= SMALL and sum(n >= NARROW for n in frame.space) < 2:
         wide = width or 256
         return lazy(MlpEncoder)(*shape, FEATURES, width=wide), lazy(MlpDecoder)(latent, *shape, width=wide)
-    wide = width or 16
+    wide = width or (8 if size <= SMALL else 16)
     return lazy(ConvEncoder)(*shape, FEATURES, width=wide), lazy(ConvDecoder)(latent, *shape, width=wide)
