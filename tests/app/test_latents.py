@@ -62,6 +62,8 @@ def test_a_ladder_is_judged_by_levels_in_true_bits(ladder, capsys):
     assert {"KL of level 1 (1 x 1)", "KL of level 5 (8 x 8)", "active units", "SSIM"} <= metrics.keys()
     assert metrics["reconstruction error"]["protocol"]["split"] == "held-out"
     assert "MIG" not in metrics
+    top = metrics["KL of level 1 (1 x 1)"]
+    assert top["parts"] and sum(top["parts"]) == pytest.approx(top["value"], rel=1e-2, abs=1e-3)
 
 
 def test_a_ladder_is_traversed_level_by_level_and_drawn_from_coarse_to_fine(ladder, tmp_path, capsys):

@@ -48,6 +48,7 @@ METRICS = st.builds(
     floor=st.none() | NUMBERS,
     debiased=st.none() | NUMBERS,
     note=WORDS,
+    parts=st.lists(NUMBERS, max_size=3).map(tuple),
 )
 
 
@@ -80,6 +81,8 @@ def test_json_round_trip(m):
         ({"protocol": None}, "protocol"),
         ({"protocol": {"data": "x"}}, "split"),
         ({"lower": 1}, "lower"),
+        ({"parts": [1.0, "two"]}, "parts"),
+        ({"parts": 3.0}, "parts"),
     ],
 )
 def test_anything_else_is_refused_by_name(change, said):

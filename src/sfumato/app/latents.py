@@ -32,6 +32,7 @@ from .run import Run, batches
 DRAWS = 16  # of the importance-weighted bound, unless asked for
 MOST, FEWEST = 2000, 100  # images a bound is measured on: fewer, the more draws
 LEVELS_MOST = 512  # images of the KL by level
+UNITS_MOST = 1024  # of a level whose KLs are written one by one
 REBUILT = 1000  # images that are reconstructed
 FACTORED = 5000  # images with factors
 CODES_MOST = 32  # units that are compared with factors
@@ -114,7 +115,7 @@ def carried(
     protocol = protocol_of(about, "held-out", count)
     names = ["KL"] if len(levels) == 1 else [_name(i, level) for i, level in enumerate(levels, 1)]
     metrics = [
-        Metric(name, level.kl.value, level.kl.spread, protocol, lower=None, unit="nats")
+        Metric(name, level.kl.value, level.kl.spread, protocol, lower=None, unit="nats", parts=_few(level))
         for name, level in zip(names, levels, strict=True)
     ]
     total, active = sum(len(level.per_unit) for level in levels), sum(level.active for level in levels)
@@ -122,6 +123,11 @@ def carried(
     largest = sorted((kl for level in levels for kl in level.per_unit), reverse=True)[:SHOWN]
     told = " ".join(f"{kl:.2f}" for kl in largest)
     return metrics, [f"{active:,} of {total:,} latent units are active; KL of the largest in nats: {told}."]
+
+
+def _few(level: LevelUnits) -> tuple[float, ...]:
+    """The KL of each unit to four digits, where these are few enough to be read."""
+    return tuple(float(f"{kl:.4g}") for kl in level.per_unit) if len(level.per_unit) <= UNITS_MOST else ()
 
 
 def _name(number: int, level: LevelUnits) -> str:

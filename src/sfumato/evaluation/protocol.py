@@ -54,7 +54,8 @@ class Metric:
     """A measured number. `floor` is the same number for real images in the samples' place, where it exists.
 
     lower: whether smaller is better; None where neither direction is. debiased: without the bias of
-    finite samples, where an estimate exists. note: what a reader must know to read it rightly.
+    finite samples, where an estimate exists. note: what a reader must know to read it rightly. parts: what
+    the value is the sum of, one number a unit, where it is one.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Metric:
     floor_spread: float = 0.0
     debiased: float | None = None
     note: str = ""
+    parts: tuple[float, ...] = ()
 
     def line(self) -> str:
         """One line that can stand alone: Frechet 12.3 ± 0.4 (real 3.1) | n=10,000 vs 4,213 train | ..."""
@@ -138,6 +140,8 @@ def decimals_of(value: float, spread: float) -> int:
 def _pack(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
+    if isinstance(value, tuple):
+        return [_pack(v) for v in value]
     return {k: _pack(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
@@ -147,6 +151,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "float | None": (float, int, type(None)),
     "bool | None": (bool, type(None)),
+    "tuple[float, ...]": (tuple,),
     "Protocol": (Protocol,),
 }
 
@@ -170,6 +175,9 @@ def _read(kind: type, value: Any, where: str) -> Any:
 
 
 def _unpack(value: Any, kind: str) -> Any:
+    if kind.startswith("tuple"):
+        numbers = [_unpack(v, "float") for v in value] if isinstance(value, list) else [None]
+        return tuple(numbers) if all(type(v) is float for v in numbers) else value
     if kind.startswith("float") and value in ("inf", "-inf", "nan"):
         return float(value)
     return float(value) if kind.startswith("float") and type(value) is int else value
