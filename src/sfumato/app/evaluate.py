@@ -133,7 +133,7 @@ def unsampled(
     seed: int = 0,
 ) -> Told:
     """Bounds, latents and codes of unseen images: numbers that no plan changes, computed once and kept."""
-    kept = Kept(run, about, shelf)
+    kept = Kept(run, held_out, about, shelf)
     bits, why = kept.told(f"latents {draws}", lambda: latent_metrics(run, held_out, about, draws, seed))
     codes, reason = kept.told("codes", lambda: code_metrics(run, held_out, about))
     vlb, refusal = kept.told("vlb", lambda: vlb_metrics(run, held_out, about, seed))

@@ -5,8 +5,9 @@
     of the samples                    distances, coverage, copies                   measured each time
 
 Who evaluates a run at several numbers of steps, solvers or guidances pays for the first two once. The key
-holds all that they follow from: weights, recipe, data, what was asked, the machine, and the source of this
-package.
+holds all that they follow from: weights, recipe, the unseen images in their order with labels, factors, what
+was asked, the machine, whether LPIPS is at hand, the source of this package and the versions of those that
+compute.
 """
 
 from __future__ import annotations
@@ -14,27 +15,36 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from ..core.errors import RefusedError
+from ..data.dataset import Dataset
+from ..evaluation import lpips
 from ..evaluation.features import fingerprint_of, fingerprint_of_module
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
 from ..evaluation.store import Shelf
 from .run import Run
 
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 Told: TypeAlias = tuple[list[Metric], list[str]]  # metrics and findings in words
 
 
 class Kept:
-    """The numbers of one model under one set of conditions: `about` without the sampler's plan."""
+    """The numbers of one model and unseen images under one set of conditions: `about` without the plan."""
 
-    def __init__(self, run: Run, about: About, shelf: Shelf) -> None:
+    def __init__(self, run: Run, unseen: Dataset, about: About, shelf: Shelf) -> None:
         self.shelf = shelf
         recipe = json.dumps(run.folder.read("recipe.json"), sort_keys=True)
         conditions = (about.data, about.seed, about.precision, about.hardware, about.resize, str(run.device))
-        self.key = (source(), fingerprint_of_module(run.model), recipe, about.commit, *conditions)
+        weights = fingerprint_of_module(run.model)
+        libraries = (*map(version, LIBRARIES), str(lpips.at_hand()))
+        own = (source(), weights, recipe, about.commit, *conditions)
+        self.key: tuple[str | bytes, ...] = (*own, *libraries, *_content(run, unseen))
 
     def told(self, word: str, make: Callable[[], Told]) -> Told:
         """What is kept under a word, which holds all that was asked for, or is made now and kept."""
@@ -46,6 +56,13 @@ class Kept:
             metrics, notes = found
             self.shelf.write(name, json.dumps([[m.to_json() for m in metrics], notes]).encode())
         return found
+
+
+def _content(run: Run, unseen: Dataset) -> tuple[bytes, ...]:
+    """Hashes of the unseen images in their order, their labels, and the factors of all data."""
+    factors = run.whole.factor_values
+    parts = (unseen.hashes, unseen.label_ids, factors)
+    return tuple(b"" if part is None else np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 def _decoded(raw: bytes) -> Told | None:

@@ -282,4 +282,6 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for i, (a, b) in pairs for line in differences(a, b, f"{path}.{i}")]
-    return [] if old == new and type(old) is type(new) else [f"{path}: {old!r:.40} -> {new!r:.40}"]
+    numbers = isinstance(old, int | float) and isinstance(new, int | float)  # 0 is 0.0, and True is not 1
+    alike = type(old) is type(new) or (numbers and bool not in (type(old), type(new)))
+    return [] if old == new and alike else [f"{path}: {old!r:.40} -> {new!r:.40}"]
