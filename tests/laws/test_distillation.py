@@ -22,6 +22,7 @@ from distilled_worlds import (
 from exact_worlds import F64, MEAN, PATHS, STD, gaussian, gaussian_flow, line, mixture, spread, starts
 
 from sfumato.core.condition import NOTHING
+from sfumato.core.errors import UsageError
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import CosineTime, geometric
@@ -29,12 +30,13 @@ from sfumato.diffusion.denoiser import Denoiser, Posterior
 from sfumato.diffusion.level import CLEAN, Level
 from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, VScaling
 from sfumato.diffusion.schedule import Until
+from sfumato.diffusion.tables import BetaTable, linear_betas
 from sfumato.diffusion.times import UniformTime
 from sfumato.diffusion.weighting import Snr, Unweighted
 from sfumato.models.diffusion import Diffusion
 from sfumato.objectives.consistency import Doubling, Easing, Mixed, SelfConsistency, Stepped
 from sfumato.objectives.continuous import Continuous
-from sfumato.objectives.progressive import Matching, Progressive, at, one_for_two
+from sfumato.objectives.progressive import Matching, Progressive, at, nested, one_for_two
 from sfumato.objectives.shortcut import Shortcut
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.consistency import Consistency
@@ -99,6 +101,14 @@ def test_distillation_of_an_exact_denoiser_is_exact_to_discretisation(schedule):
         for n in (32, 64)
     )
     assert fine < coarse < 1e-3 and coarse / fine > 3.0
+
+
+def test_rounds_that_do_not_share_their_levels_are_refused_with_the_number_that_does():
+    """On DDPM's linear table even angles for narrow data reach down to its cleanest level in 39 steps."""
+    schedule, told = BetaTable(linear_betas()), r"64 steps are too many[\s\S]*first=32"
+    assert nested(Angle(0.25), schedule, 16) and not nested(Angle(0.25), schedule, 32)
+    with pytest.raises(UsageError, match=told):
+        Progressive(32, Angle(0.25), Unweighted(), EXACT).open(generator(gaussian(), schedule), 0)
 
 
 def test_a_student_that_equals_its_unguided_teacher_has_nothing_to_match():

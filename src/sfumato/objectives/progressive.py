@@ -13,21 +13,24 @@ its teacher at every level: it builds guidance in, or changes what the network p
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.condition import NOTHING, Condition
+from ..core.errors import UsageError
 from ..core.noise import Noise
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level, combine
+from ..diffusion.schedule import Schedule
 from ..diffusion.times import Times
 from ..diffusion.weighting import Weighting
 from ..samplers.ddim import Ddim, exponential
 from ..samplers.grids import Grid
 from ..samplers.solver import Solver
-from .denoising import weighed
+from .denoising import diffusion_of, weighed
 from .distiller import Distiller, Scene, Teaching, ratios, squared
 
 
@@ -48,6 +51,25 @@ class Progressive(Distiller):
         if steps < 1:
             raise ValueError(f"a round leaves at least one step, not {steps}")
         self.steps, self.grid, self.weighting = steps, grid, weighting
+
+    def open(self, model: nn.Module, target: int) -> None:
+        """The student becomes the teacher; UsageError for a grid whose halves are not its every other level.
+
+        More even steps than reach down to the cleanest level are spread otherwise (samplers/grids.Angle): a
+        round would learn levels that the next one does not start from.
+        """
+        _, density = diffusion_of(model)
+        schedule = self.part(density)
+        if not nested(self.grid, schedule, self.steps):
+            fits = self.steps
+            while fits > 1 and not nested(self.grid, schedule, fits):
+                fits //= 2
+            raise UsageError(
+                f"{2 * self.steps} steps are too many to be halved on this noise schedule",
+                where="progressive distillation",
+                remedy=f"Begin with fewer: --set first={2 * fits}",
+            )
+        super().open(model, target)
 
     def error(self, scene: Scene, noise: Noise) -> Tensor:
         """Truncated-SNR error of the student's answer, (B,)."""
@@ -84,6 +106,14 @@ class Matching(Distiller):
             target = self.taught(x_t, t, scene.cond).mean
         answer = scene.density.denoiser(x_t, t, scene.cond).mean
         return weighed(self.weighting, t, squared(answer, target))
+
+
+def nested(grid: Grid, schedule: Schedule, steps: int) -> bool:
+    """Whether the levels of n steps are every other one of those of 2n, but for pure noise and the data."""
+    coarse, fine = (grid.levels(schedule, n)[1:-1] for n in (steps, 2 * steps))
+    return all(
+        math.isclose(a.log_snr, b.log_snr, abs_tol=1e-6) for a, b in zip(coarse, fine[1::2], strict=True)
+    )
 
 
 def one_for_two(

@@ -149,7 +149,7 @@ class Angle(LevelGrid):
     d = 1, whatever the model's own clock). Even steps of it suit few of them: one step is all of it, two
     stop where signal and noise are equal. Every level of n steps is one of 2n steps, which is what halving
     the steps by distillation needs. More steps than reach down to the cleanest level are even between both
-    ends, as those of `Trailing`.
+    ends, as those of `Trailing`, and no longer nested (objectives/progressive.py refuses them).
     """
 
     def __init__(self, data: float = 0.5, low: float = 0.002, high: float = 80.0) -> None:
