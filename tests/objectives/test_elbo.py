@@ -63,6 +63,9 @@ def test_warm_up_is_linear_in_the_examples_seen_and_then_over():
     share = Elbo(warmup=0.25)
     share.open(nn.Identity(), 4000)
     assert [share.weight(seen) for seen in (0, 250, 1000, 5000)] == [0.0, 0.25, 1.0, 1.0]
+    whole = Elbo(warmup=1)
+    whole.open(nn.Identity(), 4000)
+    assert [whole.weight(seen) for seen in (0, 1000, 4000)] == [0.0, 0.25, 1.0]
 
 
 def test_free_bits_lift_every_unit_to_their_floor_without_a_gradient_below_it():

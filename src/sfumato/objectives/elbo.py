@@ -5,7 +5,7 @@
 beta = 1 and no free bits is the negative ELBO itself; nothing is divided by a number of pixels or weighed
 by hand (the likelihood's learned scale does that; see models/likelihood.py). The options, all off:
 
-    warmup     beta rises linearly from 0 over so many examples; below 1: over that share of the stage's
+    warmup     beta rises linearly from 0 over so many examples; up to 1: over that share of the stage's
                (Sonderby et al. 2016)
     free_bits  no unit gains from a KL below so many nats: free = sum_j max(free_bits - KL_j, 0)
                (Kingma et al. 2016, appendix C.8, per unit and per image, so that the loss of an image
@@ -44,11 +44,11 @@ class Elbo(Objective, Judge):
         self.beta, self.warmup, self.free_bits, self.samples = beta, warmup, free_bits, samples
         # the ELBO of another beta is best long before that beta has had its effect
         self.decides = beta == 1.0
-        self.rise = warmup if warmup >= 1 else 0.0  # examples
+        self.rise = warmup if warmup > 1 else 0.0  # examples; of a share they are known when the stage opens
 
     def open(self, model: nn.Module, target: int) -> None:
         """A warm-up told as a share is one of the examples planned."""
-        self.rise = self.warmup if self.warmup >= 1 else self.warmup * target
+        self.rise = self.warmup if self.warmup > 1 else self.warmup * target
 
     def weight(self, seen: int) -> float:
         """The weight of the KL after so many examples."""

@@ -43,7 +43,7 @@ def hvae(
     width        channels of the networks; 0: 48 (points: 64)
     components   logistics per pixel
     beta         weight of the KL; 1 is the ELBO
-    warmup       share of the training (from 1 on: examples) over which beta rises from 0; without it the
+    warmup       share of the training (above 1: examples) over which beta rises from 0; without it the
                  first levels that learn to speak leave nothing to the others
     free_bits    nats of KL per unit below which nothing is gained
     batch        images in a training step; small ones learn most in little time, a GPU wants more

@@ -50,7 +50,7 @@ def vae(
     latent       dimensions of z; 0: about the square root of the data's, 8 to 128
     width        channels of the first level; 0: 32 (points: 128)
     beta         weight of the KL; 1 is the ELBO
-    warmup       examples (below 1: share of the training) over which beta rises from 0
+    warmup       examples (up to 1: share of the training) over which beta rises from 0
     free_bits    nats of KL per unit below which nothing is gained
     components   largest number of components of the prior on z; 1 is a single Gaussian, 0 the N(0, I) of
                  the ELBO, which is not fitted

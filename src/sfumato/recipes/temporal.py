@@ -47,7 +47,7 @@ def td_vae(
                  without two sides of 8 or more, the width of perceptrons; 0: 256
     belief       numbers of the belief, and width of the maps between Gaussians
     pairs        pairs of times drawn from each clip in a training step
-    warmup       examples (below 1: share of the training) over which the weight of the KL rises from 0
+    warmup       examples (up to 1: share of the training) over which the weight of the KL rises from 0
     components   largest number of components of the prior on first states
     batch        clips in a training step
     """
