@@ -2,12 +2,13 @@
 part of its ladder carries something: the top does not collapse.
 
 Both have the same likelihood (a mixture of five coupled logistics per pixel), as many parameters (the width
-next below) and the same optimiser; the one-level VAE is given twice the examples, since a step of it is
-cheaper, and the better of two batches and two rates, chosen on images held out of training at a quarter of
+next below) and the same kind of optimiser; the one-level VAE is given twice the examples, since a step of it
+is cheaper, and the better of two batches and two rates, chosen on images held out of training at a quarter of
 its budget; the ladder has its recipe's. The `vae` recipe with its single learned scale stands beside them,
 with one seed. Measured is the ELBO in bits per dimension of images that chose nothing (the test parts of
-MNIST and CIFAR-10), and the importance-weighted bound of 16 draws. Published for CIFAR-10, on the full data
-and GPU-weeks: NVAE 2.91, VDVAE 2.87.
+MNIST and CIFAR-10 but for their first 512, on which the ladder's recipe was tried out), and the
+importance-weighted bound of 16 draws. Published for CIFAR-10, on the full data and GPU-weeks: NVAE 2.91,
+VDVAE 2.87.
 
 Source: Vahdat & Kautz 2020, table 1; Child 2021, table 2; Sonderby et al. 2016 on collapse at the top.
 
@@ -32,6 +33,7 @@ from .style import colour, figure, tidy
 DATA = {"mnist": 40_000, "cifar10": 30_000}  # examples of the ladder
 IMAGES, DRAWS = 1000, 16
 LADDER = {"width": 32, "levels": 12, "latent": 8, "components": 5}
+LOOKED_AT = 512  # test images by which the ladder's recipe was chosen
 BATCHES, PEAKS = (64, 16), (2e-3, 4e-3)  # of the one-level VAE
 SEEDS = {"mnist": 3, "cifar10": 1}
 
@@ -105,6 +107,7 @@ def run(claim):
                 asked = {"examples": budget, "seed": seed, "name": name, "settings": settings}
                 trained = claim.train(recipe, train, **asked)
                 unseen = trained.fitting(test)
+                unseen = unseen.take(range(LOOKED_AT, len(unseen)))
                 for bound, value in bits(claim, trained, unseen).items():
                     claim.record(f"{bound}, {data}, {kind}", value, seed=seed, unit="bits/dim")
                 if kind == "ladder":

@@ -10,7 +10,8 @@ Source: Gregor et al. 2019, sections 4.3 and 5.2.
 Passes: in the mean over seeds, the error of the predicted position after a jump of 10 frames, from 10 frames
 seen, is at most half that of standing still and at most 1.25 times that of ten single steps; a jump takes at
 most a third of the time of the ten steps (the frame of the last state, drawn once either way, is timed
-apart); and the entropy of the believed state after 5 frames is below that after the first for every seed.
+apart: with it in both, as this claim once counted, the ratio was 0.41); and the entropy of the believed state
+after 5 frames is below that after the first for every seed.
 """
 
 import torch
@@ -53,8 +54,8 @@ def run(claim):
             claim.record(f"error after 10 frames, {name}", values[-1], seed=seed, unit="pixels")
             claim.record(f"error after 1 frame, {name}", values[0], seed=seed, unit="pixels")
         for name in found.ways:
-            claim.record(f"time to state 10, {name}", 1000 * found.seconds[name], seed=seed, unit="ms")
-            claim.record(f"time to frame 10, {name}", 1000 * found.drawing[name], seed=seed, unit="ms")
+            claim.record(f"time to state 10, {name}", 1000 * found.transitions[name], seed=seed, unit="ms")
+            claim.record(f"time to frame 10, {name}", 1000 * found.seconds[name], seed=seed, unit="ms")
         entropies.append(found.entropy)
         claim.record("entropy after 1 frame", found.entropy[0], seed=seed, unit="nats")
         claim.record("entropy after 5 frames", found.entropy[4], seed=seed, unit="nats")

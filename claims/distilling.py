@@ -28,14 +28,17 @@ TAUGHT = 1920  # examples of a teacher in a quick run: fewer teach nothing, and 
 
 
 def spent(out: Path, work: Callable[[], Run]) -> tuple[Run, float]:
-    """A run, and the seconds it has taken in all the calls until it was done.
+    """A run, and the seconds of the whole command, in all the calls until it was done.
 
-    Of the processor where there is no GPU: what else the machine does then does not count.
+    Of the processor where there is no GPU: what else the machine does then does not count. A call that was
+    killed is not told of: such a run must be made anew, and one that ended without its seconds is refused.
     """
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     kept = out.with_name(f"{out.name}.seconds")
     before, start = float(kept.read_text()) if kept.exists() else 0.0, clock()
     finished = (out / "report.html").exists()
+    if (finished or (out / "checkpoints").exists()) and not kept.exists():
+        raise RuntimeError(f"what {out.name} has cost is not known; remove {out} and run again")
     try:
         run = work()
     finally:

@@ -39,8 +39,8 @@ class Rollout:
     """What came, and what was predicted from `seen` frames: clips (n, C, K, *space) of frames 1 ... K later.
 
     mse       of every k, in model units, by way: "step by step", "jumped"
-    seconds   one prediction of the last state took for all clips, by way: transitions alone
-    drawing   the same and the frame of that state
+    seconds      one prediction of the last frame took for all clips, by way
+    transitions  the part of it that led to the last state
     entropy   of the state believed after 1, 2 ... frames, in nats, the mean over the clips
     """
 
@@ -50,7 +50,7 @@ class Rollout:
     ways: dict[str, Tensor]
     mse: dict[str, list[float]]
     seconds: dict[str, float]
-    drawing: dict[str, float]
+    transitions: dict[str, float]
     entropy: list[float]
 
     def picture(self, facts: Facts) -> Image:
@@ -70,7 +70,7 @@ class Rollout:
 
     def to_json(self) -> dict[str, Any]:
         """The numbers, as plain JSON values."""
-        times = {"seconds": self.seconds, "drawing": self.drawing}
+        times = {"seconds": self.seconds, "transitions": self.transitions}
         return {"seen": self.seen, "mse": self.mse, "entropy": self.entropy} | times
 
     def lines(self) -> list[str]:
@@ -79,8 +79,8 @@ class Rollout:
         for name, errors in self.mse.items():
             told.append(
                 f"{name}: mean squared error {errors[0]:.4f} one frame ahead, {errors[-1]:.4f} after "
-                f"{len(errors)}; {1000 * self.seconds[name]:.1f} ms to the last state, "
-                f"{1000 * self.drawing[name]:.1f} to its frame"
+                f"{len(errors)}; {1000 * self.transitions[name]:.1f} ms to the last state, "
+                f"{1000 * self.seconds[name]:.1f} to its frame"
             )
         sure = (
             f"{self.entropy[0]:.1f} nats after 1 frame, {self.entropy[self.seen - 1]:.1f} after {self.seen}"
@@ -150,12 +150,14 @@ def predicted(model: TdVae, x: Tensor, seen: int, seeds: Sequence[int] = ()) -> 
             "step by step": lambda: model.rollout(z, ahead)[:, -1:],
             "jumped": lambda: model.jumped(z, every[-1:]),
         }
-        seconds = {name: timed(way, x.device) for name, way in to_last.items()}
-        drawing = {name: timed(partial(_drawn, model, way), x.device) for name, way in to_last.items()}
+        transitions = {name: timed(way, x.device) for name, way in to_last.items()}
+        seconds = {name: timed(partial(_drawn, model, way), x.device) for name, way in to_last.items()}
         entropy = torch.stack([model.believed(b).entropy().mean() for b in beliefs.unbind(1)])
     truth = x[:, :, seen : seen + ahead].cpu()
     mse = {name: (v - truth).square().transpose(0, 2).flatten(1).mean(1).tolist() for name, v in ways.items()}
-    return Rollout(seen, x[:, :, seen - 1 : seen].cpu(), truth, ways, mse, seconds, drawing, entropy.tolist())
+    return Rollout(
+        seen, x[:, :, seen - 1 : seen].cpu(), truth, ways, mse, seconds, transitions, entropy.tolist()
+    )
 
 
 def _drawn(model: TdVae, way: Callable[[], Tensor]) -> Tensor:
