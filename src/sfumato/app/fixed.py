@@ -56,6 +56,9 @@ def _contradiction(key: str, value: object, right: object, facts: Facts) -> Usag
         if count and not right:
             holds += ", which this recipe does not give to the model"
             remedy = "Leave it out; to give them to the model: --set conditional=true."
+    elif _plain(right) not in [_plain(v) for v in (facts.channels, facts.space, facts.shape)]:
+        told = f"{key}={_plain(value)} contradicts the rest of the recipe, from which {_plain(right)} follows"
+        return UsageError(told, where=key, remedy="Leave it out, and turn the dials: sfumato recipes.")
     else:
         holds = f"the data are {facts.words}, and the recipe has {_plain(right)} here"
         remedy = "Leave it out: it follows from the data."
