@@ -92,7 +92,8 @@ class Watcher:
         first = self._due()
         if self.main and not end and (best or first is not None):
             self._save(best)
-        if looking or first:
+        # by each process' own clock, so only one that is alone may look at it: others would not wait
+        if looking or (first and self.run.world.size == 1):
             self._look()
         if looking:
             self.run.world.wait()  # the main process draws pictures, for longer than a step takes
