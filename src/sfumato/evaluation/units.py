@@ -1,7 +1,7 @@
 """What each unit of a latent carries: its KL, and whether it answers to the data at all.
 
     KL_j = E_x KL(q(z_j given x, ..) || p(z_j given ..))               nats, per unit; summed, per level
-    a unit is active if A_j = Var_x(E[z_j given x]) > 0.01 in prior standard deviations    (Burda et al. 2016)
+    a unit is active if A_j = Var_x(E[z_j given x]) > 0.01 in prior variances             (Burda et al. 2016)
 
 For a ladder the mean m_j of a level is taken relative to its prior given a draw of the levels above, in units
 of that prior's standard deviation (the standardised coordinates of models/hvae.py). It varies with that draw
