@@ -73,6 +73,11 @@ class Judge:
         return {name: [round(v.value, 4), round(v.spread, 4)] for name, v in found.items()}
 
 
+def told(summary):
+    """What a run says of itself, without the places of its files."""
+    return {k: Path(v).name if k == "data" else v for k, v in summary.items() if k != "run"}
+
+
 def drawn(run, steps, count, bf16):
     """Samples of a run by its own solver, rounded to the depth of the data as files are."""
     from sfumato.training.execution import Execution
@@ -119,7 +124,7 @@ def main():
             rows.append({"run": name, "steps": steps} | critic.distances(x))
             print(rows[-1], flush=True)
     kept = {
-        name: {key: run.about[key] for key in ("budget", "settings", "seed")} | run.summary()
+        name: {key: run.about[key] for key in ("budget", "settings", "seed")} | told(run.summary())
         for name, run in opened.items()
     }
     found = {"data": Path(chosen.data).stem, "samples": chosen.count, "reference": len(critic.real)}
