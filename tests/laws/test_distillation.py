@@ -221,7 +221,9 @@ def test_the_consistency_function_is_constant_along_exact_trajectories(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=repr)
 @pytest.mark.parametrize(
-    ("row", "ratio"), [(ConsistencyScaling(0.5, 0.01), 0.01), (ConsistencyScaling(0.7, 0.01), 0.004)], ids=str
+    ("row", "ratio"),
+    [(ConsistencyScaling(0.5, 0.01), 0.01), (ConsistencyScaling(0.7, 0.01), 0.004)],
+    ids=["0.5-0.01", "0.7-0.004"],
 )
 def test_the_consistency_row_is_the_identity_at_and_below_its_floor(path, row, ratio):
     level = path.level(-2.0 * math.log(ratio))

@@ -110,7 +110,9 @@ def test_a_corrector_mends_a_coarse_predictor():
     assert end(PredictorCorrector(EulerMaruyama(), 10, 0.3)) < 0.5 * bare
 
 
-@pytest.mark.parametrize("solver", [AnnealedLangevin(2), PredictorCorrector(Ancestral(), 2)], ids=repr)
+@pytest.mark.parametrize(
+    "solver", [AnnealedLangevin(2), PredictorCorrector(Ancestral(), 2)], ids=lambda s: type(s).__name__
+)
 def test_a_sample_does_not_depend_on_its_batch(solver):
     levels = ladder(0.1, 10.0, 6)
     x = levels[0].sigma * torch.linspace(-1, 1, 8, dtype=F64).view(4, 2)
