@@ -12,6 +12,4 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 def pytest_collection_modifyitems(items):
     """Processes that share the suite compare their lists of names: an address in memory differs in each."""
     if moving := [item.nodeid for item in items if " at 0x" in item.nodeid]:
-        raise pytest.UsageError(
-            f"Names that change with every process; give the parameters ids: {moving[:3]}"
-        )
+        raise pytest.UsageError(f"Names that change with every process; give ids: {moving[:3]}")
