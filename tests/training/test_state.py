@@ -9,7 +9,7 @@ from training_toys import trainer
 
 from sfumato.core.errors import RefusedError
 from sfumato.training.rundir import RunDir
-from sfumato.training.state import Progress, finite, pack, unpack
+from sfumato.training.state import Progress, finite, misfits, pack, unpack
 
 STATE = Progress(seed=3, losses=[[8, 0.5]], chosen={"first": 0.1}, environment={"torch": "2"})
 
@@ -67,6 +67,23 @@ def test_no_tensor_is_cast_dropped_or_added(change, named):
     stored = {k: v for k, v in (EXPECTED | change).items() if v is not None}
     with pytest.raises(RefusedError, match=named):
         unpack(pack(stored), EXPECTED, "test")
+
+
+def test_a_refusal_names_three_tensors_with_both_shapes_and_counts_the_rest():
+    stored = {f"w{i}": torch.zeros(i + 1, 2) for i in range(7)}
+    expected = {f"w{i}": torch.zeros(i + 1, 3) for i in range(1, 8)}
+    with pytest.raises(RefusedError) as caught:
+        unpack(pack(stored), expected, "model.safetensors", "runs/old")
+    told = caught.value
+    assert "'w1' is (2, 2) float32 there and (2, 3) float32 in the network built now; 'w2' is" in told.what
+    assert told.what.endswith("; and 5 more")  # w4, w5, w6; w7 is missing, w0 unknown
+    assert "an earlier one" in told.what and told.where == "runs/old" and "--out" in told.remedy
+    apart = misfits(stored, expected)
+    assert len(apart) == 8 and apart[-2:] == [
+        "'w7', (8, 3) float32 in the network built now, is missing",
+        "'w0', (1, 2) float32 there, is unknown to the network built now",
+    ]
+    assert misfits(expected, expected) == []
 
 
 def test_tensors_come_back_equal_whatever_their_layout():

@@ -2,7 +2,8 @@
 
 A run is its recipe and its data; those differing is refused by RunDir.begin, leaf by leaf. The words
 besides are compared here: other held-out images or other options of the data are refused by name,
-another budget is said, with which one holds.
+another budget is said, with which one holds. The same words and data with another recipe: its code has
+changed since.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ..data.facts import Facts
 from ..data.options import options
 from ..data.sources import BUILTIN
 from ..report import grid
-from ..training.rundir import RunDir
+from ..training.rundir import RunDir, differences
+from ..training.state import EARLIER
+from ..training.storage import from_json, to_json
 from .console import Console
 from .doctor import preview_of
 
@@ -50,6 +53,7 @@ def begin(
         before = folder.read("run.json") if folder.names() else {}
         if before:
             check_words(before, about, folder.path)
+            check_form(folder, recipe, facts, about, before)
         new = folder.begin(recipe, facts.to_json(), {**about, **software})
     if new:
         preview = folder.path / "data-preview.png"
@@ -94,6 +98,28 @@ def check_words(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) 
             where=where,
             remedy="Use the same words to go on with it, or another folder with --out.",
         )
+
+
+def check_form(
+    folder: RunDir, recipe: Any, facts: Facts, now: Mapping[str, Any], before: Mapping[str, Any]
+) -> None:
+    """UsageError where the same words and data give another recipe than the one that the run was made by."""
+    said = plain({key: value for key, value in now.items() if key not in ("budget", "seed")})
+    if any(before.get(key) != value for key, value in said.items()):
+        return
+    if not (folder.path / "recipe.json").exists() or plain(facts.to_json()) != folder.read("data.json"):
+        return
+    if changed := differences(folder.read("recipe.json"), plain(recipe)):
+        raise UsageError(
+            f"this run was made by an earlier form of the recipe {now['recipe']}: {'; '.join(changed[:3])}",
+            where=folder.path,
+            remedy=EARLIER,
+        )
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return from_json(to_json(value), "words")
 
 
 def _lasting_labels(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,9 @@ where they can be.
 
 A finished stage's weights *are* the chosen average. A stage that is still under way has raw weights and
 averages side by side; to look at it, the average it shows (the first length) is put in place.
+
+A run made by an earlier form of the code may hold a recipe, or weights, that fit nothing which is built
+today: it is refused with what differs first.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from ..core.lazy import build, load
 from ..training.keeper import MODEL, STATE
 from ..training.rundir import RunDir
 from ..training.stage import Recipe
-from ..training.state import Progress, unpack
+from ..training.state import EARLIER, Progress, unpack
 from .catalog import CATALOG
 
 AVERAGES = "averages.safetensors"
@@ -54,8 +57,17 @@ def described(folder: RunDir) -> dict[str, Any]:
 
 
 def recipe_of(folder: RunDir) -> Recipe:
-    """The recipe of recipe.json, built; RefusedError where it holds none."""
-    recipe = build(load(folder.read("recipe.json"), CATALOG))
+    """The recipe of recipe.json, built; RefusedError where it holds none, or one of another form."""
+    value = folder.read("recipe.json")
+    try:
+        recipe = build(load(value, CATALOG))
+    except (RefusedError, ValueError, TypeError) as error:
+        told = f"{error.where}: {error.what}" if isinstance(error, RefusedError) else str(error)
+        raise RefusedError(
+            f"recipe.json, most likely written by an earlier form of the recipe, cannot be built: {told}",
+            where=folder.path,
+            remedy=EARLIER,
+        ) from error
     if not isinstance(recipe, Recipe):
         raise RefusedError("recipe.json holds no recipe", where=folder.path, remedy=COPY)
     return recipe
@@ -71,7 +83,7 @@ def read_weights(folder: RunDir, recipe: Recipe) -> Weights:
             remedy="Run the `sfumato train` command that made this folder to its first checkpoint.",
         )
     progress = Progress.from_bytes(found.file(STATE), found.name)
-    fill(recipe.model, found.file(MODEL), found.files.get(AVERAGES))
+    fill(recipe.model, found.file(MODEL), found.files.get(AVERAGES), folder.path)
     names = [stage.name for stage in recipe.stages]
     return Weights(
         stages=tuple(names[: progress.stage]),
@@ -83,10 +95,13 @@ def read_weights(folder: RunDir, recipe: Recipe) -> Weights:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, raw: bytes, averages: bytes | None) -> None:
-    """Put the raw weights in place, and over them the first average of those that have one."""
+def fill(model: nn.Module, raw: bytes, averages: bytes | None, where: object = None) -> None:
+    """Put the raw weights in place, and over them the first average of those that have one.
+
+    RefusedError, with the run's folder as its place, where they do not fit the model.
+    """
     state = model.state_dict()
-    for name, value in unpack(raw, state, MODEL).items():
+    for name, value in unpack(raw, state, MODEL, where).items():
         state[name].copy_(value)
     if averages is not None:
         fill_average(model, averages, 0)

@@ -249,7 +249,10 @@ class StageRun:
     def load(self, checkpoint: Checkpoint) -> None:
         """Put back every tensor, strictly: nothing is changed unless all of them fit."""
         targets = self.tensors()
-        found = {file: unpack(checkpoint.file(file), expected, file) for file, expected in targets.items()}
+        found = {
+            file: unpack(checkpoint.file(file), expected, file, checkpoint.name)
+            for file, expected in targets.items()
+        }
         for file, expected in targets.items():
             for name, target in expected.items():
                 target.copy_(found[file][name])

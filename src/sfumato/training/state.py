@@ -10,7 +10,8 @@ of every random generator and of the order of the data. `ids` chains the sample 
 
 so two runs saw the same examples in the same order exactly when their `ids` agree. Loading is
 strict: a missing, unknown or mistyped entry is refused by name, and no tensor is ever cast, dropped
-or added silently.
+or added silently. Weights are sealed together with their recipe (rundir.py), so tensors that do not fit
+what the recipe builds come from another form of the code.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from .storage import from_json, to_json
 
 VERSION = 1
 DONE = "done"
+NAMED = 3  # tensors that a refusal names
+EARLIER = "Train anew into another folder (--out), or use the version of sfumato that made the run: run.json names it."
 
 
 @dataclass
@@ -171,29 +174,51 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     )
 
 
-def unpack(data: bytes, expected: Mapping[str, Tensor] | None, what: str) -> dict[str, Tensor]:
+def unpack(
+    data: bytes, expected: Mapping[str, Tensor] | None, what: str, where: object = None
+) -> dict[str, Tensor]:
     """The tensors of safetensors bytes, with exactly the expected names, shapes and types (None: any).
 
-    Bytes must have been verified before. RefusedError names the tensor that does not fit.
+    Bytes must have been verified before. RefusedError names the first tensors that do not fit.
     """
     try:
         found = parse(data)
     except SafetensorError as error:
-        raise RefusedError(f"{what} is not a safetensors file: {error}") from None
-    if expected is None:
-        return found
-    for name in sorted(found.keys() ^ expected.keys()):
-        fault = "lacks" if name in expected else "has an unknown tensor"
-        raise RefusedError(f"{what} {fault} '{name}'", remedy="It belongs to another model.")
-    for name, tensor in found.items():
-        want = expected[name]
-        if tensor.shape != want.shape or tensor.dtype != want.dtype:
-            raise RefusedError(
-                f"{what} holds '{name}' as {tuple(tensor.shape)} {tensor.dtype}, "
-                f"the model has {tuple(want.shape)} {want.dtype}",
-                remedy="It belongs to another model.",
-            )
+        raise RefusedError(f"{what} is not a safetensors file: {error}", where=where) from None
+    if apart := [] if expected is None else misfits(found, expected):
+        more = f"; and {len(apart) - NAMED:,} more" if len(apart) > NAMED else ""
+        raise RefusedError(
+            f"{what} was written by another form of this recipe, most likely an earlier one: "
+            f"{'; '.join(apart[:NAMED])}{more}",
+            where=where,
+            remedy=EARLIER,
+        )
     return found
+
+
+def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """One phrase for each tensor that differs: those of another shape or type, the missing, the unknown."""
+    other = [
+        f"'{name}' is {_kind(found[name])} there and {_kind(tensor)} in the network built now"
+        for name, tensor in expected.items()
+        if name in found and _kind(found[name]) != _kind(tensor)
+    ]
+    missing = [
+        f"'{name}', {_kind(tensor)} in the network built now, is missing"
+        for name, tensor in expected.items()
+        if name not in found
+    ]
+    unknown = [
+        f"'{name}', {_kind(tensor)} there, is unknown to the network built now"
+        for name, tensor in sorted(found.items())
+        if name not in expected
+    ]
+    return [*other, *missing, *unknown]
+
+
+def _kind(tensor: Tensor) -> str:
+    """Shape and type, as in "(2, 3) float32"."""
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def finite(tensors: Mapping[str, Tensor]) -> str:

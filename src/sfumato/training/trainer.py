@@ -147,7 +147,7 @@ class Trainer:
     def _adopt(self, checkpoint: Checkpoint) -> None:
         """Load the model's weights and cut the metrics back to the checkpoint."""
         expected = self.model.state_dict()
-        found = unpack(checkpoint.file(MODEL), expected, MODEL)
+        found = unpack(checkpoint.file(MODEL), expected, MODEL, self.run.path)
         with torch.no_grad():
             for name, tensor in expected.items():
                 tensor.copy_(found[name])
