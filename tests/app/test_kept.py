@@ -26,7 +26,7 @@ def run_of(weight=1.0, recipe="ddpm", factors=FACTORS, device="cpu"):
     torch.nn.init.constant_(model.weight, weight)
     torch.nn.init.constant_(model.bias, 0.0)
     folder = SimpleNamespace(read=lambda name: {"make": recipe})
-    whole = SimpleNamespace(factor_values=factors)
+    whole = SimpleNamespace(factors=factors)
     return SimpleNamespace(model=model, folder=folder, device=torch.device(device), whole=whole)
 
 

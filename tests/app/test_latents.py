@@ -1,13 +1,16 @@
 """Runs with a latent through the verbs: a ladder by levels, and agreement with known factors."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
-from sfumato.app.train import Budget, train
+from sfumato.app.latents import agreement
+from sfumato.app.train import Budget, read_data, train
 from sfumato.core.errors import DataError
 from sfumato.data.shapes import draw_factors, render
 from sfumato.data.sources import open_data
@@ -96,6 +99,26 @@ def test_data_with_factors_are_judged_by_their_agreement_with_the_code(factored,
 
 def test_draws_of_a_bound_are_refused_where_there_is_no_bound(trained, capsys):
     assert command(["evaluate", str(trained / "judge"), "--draws", "5", "--json"]) == 2
+
+
+def test_factors_of_a_part_of_the_pictures_stop_nothing_but_their_scores(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, image in enumerate(render(draw_factors(12), 16)):
+        Image.fromarray(image.squeeze()).save(folder / f"{i}.png")
+    (folder / "factors.csv").write_text("file,shade\n" + "".join(f"{i}.png,{i}\n" for i in range(9)))
+    said = []
+    console = SimpleNamespace(say=lambda *lines: said.extend(lines))
+    whole, parts = read_data(str(folder), None, None, {}, console)
+    assert len(parts.train) + len(parts.held_out) == 12
+    assert (
+        sum("shade for 9 of 12 pictures and has no line for 9.png and 2 more" in line for line in said) == 1
+    )
+    metrics, (note,) = agreement(SimpleNamespace(whole=whole), None, None, 0)
+    assert metrics == [] and note.startswith(
+        "No scores of disentanglement: the table gives shade for 9 of 12"
+    )
+    assert note.endswith("the columns of numbers.")
 
 
 def test_factors_that_do_not_fit_are_refused_by_name(tmp_path):

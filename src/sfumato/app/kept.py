@@ -59,9 +59,8 @@ class Kept:
 
 
 def _content(run: Run, unseen: Dataset) -> tuple[bytes, ...]:
-    """Hashes of the unseen images in their order, their labels, and the factors of all data."""
-    factors = run.whole.factor_values
-    parts = (unseen.hashes, unseen.label_ids, factors)
+    """Hashes of the unseen images in their order, their labels, and the factors of all data as they are."""
+    parts = (unseen.hashes, unseen.label_ids, run.whole.factors)
     return tuple(b"" if part is None else np.ascontiguousarray(part).tobytes() for part in parts)
 
 

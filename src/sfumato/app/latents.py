@@ -179,12 +179,16 @@ def _mean(name: str, values: Tensor, protocol: Protocol, lower: bool) -> Metric:
 
 def agreement(run: Run, model: Codec, about: About, seed: int) -> tuple[list[Metric], list[str]]:
     """Disentanglement on data with known factors: up to 5,000 images of both parts, which differ in nothing
-    here, since training never sees a factor."""
+    here, since training never sees a factor. Factors of a part of the images give no score, and it is said."""
     data = run.whole
-    if data.factor_values is None or not len(data):
+    try:
+        known = data.factor_values
+    except DataError as error:
+        return [], [f"No scores of disentanglement: {error.what}. {error.remedy}"]
+    if known is None or not len(data):
         return [], []
     count = min(len(data), FACTORED)
-    factors, names, notes = _varied(np.asarray(data.factor_values[:count], dtype=np.float64), data)
+    factors, names, notes = _varied(np.asarray(known[:count], dtype=np.float64), data)
     if not names:
         return [], notes
     with torch.inference_mode():

@@ -10,7 +10,7 @@ so copies of one picture never lie on both sides, and the order of the files has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from .survey import Survey
 
 HELD_OUT_MOST = 10_000
 HELD_OUT_LEAST = 64
+ALL_OR_NONE = "Add a line for every picture; or take out those without one, or the columns of numbers."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Split(NamedTuple):
 
 
 class Dataset:
-    """Examples decoded once: stored values (N, C, *size), labels (N,), known factors (N, F), captions,
-    file names, and the survey of the files it came from.
+    """Examples decoded once: stored values (N, C, *size), labels (N,), known factors (N, F; NaN where a
+    table does not tell them), captions, file names, and the survey of the files it came from.
 
     `stored` may be an array in memory or a memory map; `batch` turns a few rows into model values. A part
     of a data set (`take`, `split`) shares the stored values of the whole.
@@ -181,10 +182,14 @@ class Dataset:
 
     @property
     def factor_values(self) -> NDArray[np.float32] | None:
-        """(N, F) the known factors of this data set's own examples, in its order."""
-        if self.factors is None or self.rows is None:
-            return self.factors
-        return self.factors[self.rows]
+        """(N, F) the known factors of this data set's own examples, in its order; None where none are known.
+
+        DataError where they are known of a part only: what is measured against them would be of that part.
+        """
+        values = self.factors if self.factors is None or self.rows is None else self.factors[self.rows]
+        if told := "" if values is None else partly_known(self.facts.factors, values, self.name_of):
+            raise DataError(told, where=self.facts.source, remedy=ALL_OR_NONE)
+        return values
 
     def name_of(self, index: int) -> str:
         """The file of an example, or its number where it has none."""
@@ -282,6 +287,20 @@ def _factors(
     if names and len(names) != values.shape[1]:
         raise DataError(f"{len(names)} names for {values.shape[1]} factors", where=source)
     return values, names or [f"factor {i}" for i in range(values.shape[1])]
+
+
+def partly_known(names: Sequence[str], values: NDArray[np.float32], name_of: Callable[[int], str]) -> str:
+    """Of how many pictures a table of factors (N, F) tells nothing, by name the first; "" where it tells all.
+
+    name_of: the file of a row.
+    """
+    missing = np.flatnonzero(np.isnan(values).any(1))
+    if not len(missing):
+        return ""
+    known = f"{len(values) - len(missing):,} of {len(values):,} pictures"
+    more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    first = name_of(int(missing[0]))
+    return f"the table gives {', '.join(names)} for {known} and has no line for {first}{more}"
 
 
 def _held_out_count(n: int, held_out: float | int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ _OTHER_DATA = (".npy", ".npz", ".zip", ".parquet")
 class Labelled(Source):
     """Pictures with names, and what folders or a table say about them.
 
-    Pictures without a label are left out where others have one; DataError where known factors are missing.
+    Pictures without a label are left out where others have one. Known factors that the table gives for others
+    only are NaN: no number could stand in for them (dataset.py refuses to give out such a table).
     """
 
     def __init__(self, name: str, names: list[str], rows: Rows, table: str | None) -> None:
@@ -30,8 +32,6 @@ class Labelled(Source):
         self.name, self.names, self.rows, self._table = name, names, rows, table
         self.classes, self.factor_names = rows.classes, rows.factor_names if rows.factors else ()
         self.notes = (*rows.notes, *_left_out_note(left_out))
-        if self.factor_names:
-            _check_factors(name, names, rows)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,32 +39,21 @@ class Labelled(Source):
     def item(self, name: str, **where: Any) -> Item:
         """The item of one picture, given where its bytes are."""
         rows = self.rows
-        factors = rows.factors[name] if self.factor_names else ()
+        factors = rows.factors.get(name, (math.nan,) * len(self.factor_names)) if self.factor_names else ()
         return Item(
             name, label=rows.labels.get(name), caption=rows.captions.get(name, ""), factors=factors, **where
         )
 
     def table_key(self) -> list[Any]:
-        """The part of the key that labels come from."""
-        return [self._table]
+        """The part of the key that labels come from, and whether factors are known of a part only."""
+        partly = bool(self.factor_names) and not self.rows.factors.keys() >= set(self.names)
+        return [self._table, *(["factors of a part"] if partly else [])]
 
 
 def _left_out_note(left_out: list[str]) -> tuple[str, ...]:
     if not left_out:
         return ()
     return (f"{len(left_out):,} pictures have no label and were left out, e.g. {left_out[0]}",)
-
-
-def _check_factors(where: str, names: list[str], rows: Rows) -> None:
-    """DataError where the table gives numbers for some pictures only: no number could stand in for them."""
-    missing = [n for n in names if n not in rows.factors]
-    if missing:
-        known = f"{len(names) - len(missing):,} of {len(names):,} pictures"
-        raise DataError(
-            f"the table gives {', '.join(rows.factor_names)} for {known} and has no line for {missing[0]}",
-            where=where,
-            remedy="Add a line for every picture; or take out those without one, or the columns of numbers.",
-        )
 
 
 class Folder(Labelled):

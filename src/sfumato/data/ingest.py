@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import DataError
 from . import cache
-from .dataset import Dataset
+from .dataset import Dataset, partly_known
 from .decode import Header
 from .facts import Facts
 from .measure import fingerprint_of, measured
@@ -185,6 +185,8 @@ def _describe(
         fingerprint=fingerprint_of(hashes, stored, labels),
     )
     survey.low, survey.high = facts.low, facts.high
+    if source.factor_names:
+        survey.notes += _unknown_factors(source.factor_names, kept)
     line = pipeline(plan, survey, facts.high, facts.low)
     columns = {
         "facts": facts.to_json() | {"pipeline": line},
@@ -196,6 +198,12 @@ def _describe(
         "names": kept.names,
     }
     (folder / "columns.json").write_text(json.dumps(columns), encoding="utf-8")
+
+
+def _unknown_factors(names: Sequence[str], kept: _Columns) -> list[str]:
+    """The note that a table tells factors of a part of the pictures, so that nothing is measured by them."""
+    told = partly_known(names, np.array(kept.factors, dtype=np.float32), kept.names.__getitem__)
+    return [f"{told[0].upper()}{told[1:]}: these known factors are left out."] if told else []
 
 
 def _load(folder: Path) -> Dataset:
