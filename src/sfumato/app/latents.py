@@ -179,7 +179,8 @@ def _mean(name: str, values: Tensor, protocol: Protocol, lower: bool) -> Metric:
 
 def agreement(run: Run, model: Codec, about: About, seed: int) -> tuple[list[Metric], list[str]]:
     """Disentanglement on data with known factors: up to 5,000 images of both parts, which differ in nothing
-    here, since training never sees a factor. Factors of a part of the images give no score, and it is said."""
+    here, since training never sees a factor. Factors of some images only give no score, and it is said.
+    """
     data = run.whole
     try:
         known = data.factor_values

@@ -35,7 +35,7 @@ from .storage import from_json, to_json
 VERSION = 1
 DONE = "done"
 NAMED = 3  # tensors that a refusal names
-EARLIER = "Train anew into another folder (--out), or use the version of sfumato that made the run: run.json names it."
+EARLIER = "Train anew into another folder (--out), or use the version that made the run: run.json names it."
 
 
 @dataclass
