@@ -34,6 +34,7 @@ from ..models.diffusion import Diffusion
 from ..samplers.likelihood import FEW, Hutchinson
 from .dequantising import Dequantising, chosen
 from .latents import NO_CHANCE, protocol_of
+from .probabilities import in_file
 from .run import Run, batches
 
 
@@ -295,9 +296,8 @@ def _checked(run: Run, part: Dataset, batch: Batch, asked: Asked, label: int | N
             check_values(x, facts.levels)
         except DataError as error:
             told = error.where
-            if facts.levels is None:  # in the file's own unit
-                low, high = (facts.middle + facts.half * float(v) for v in (x.min(), x.max()))
-                told = f"values {low:.4g} ... {high:.4g}; training had {facts.low:.4g} ... {facts.high:.4g}"
+            if facts.levels is None:
+                told = in_file(x, facts)
             where = f"{part.facts.source}: {part.name_of(i)}, {told}"
             raise DataError(error.what, where=where, remedy=error.remedy) from None
     if label is not None:

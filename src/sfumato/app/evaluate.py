@@ -35,6 +35,7 @@ from .kept import Kept, Told
 from .latents import latent_metrics
 from .names import plan_line
 from .planning import plan_origin
+from .probabilities import check_probabilities
 from .progress import Pace
 from .report import EVALUATION, evaluation_json, write_report
 from .run import Run
@@ -89,6 +90,7 @@ def evaluate(
     plan = run.plan(**asked)
     generator = sampler(run, plan)
     train, held_out = run.training, run.data.held_out if test is None else run.fitting(test)
+    check_probabilities(run.model, held_out)
     critic = find_judge(run, judge, held_out, console)
     features, notes = judges(run, critic, train)
     notes += provenance(run, test, held_out, train)

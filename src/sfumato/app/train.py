@@ -42,6 +42,7 @@ from .console import Console
 from .device import best_device
 from .estimate import forecast
 from .looking import ReconstructionGrid, SampleGrid, quick
+from .probabilities import check_probabilities
 from .progress import listener
 from .report import write_report
 from .run import Run
@@ -139,6 +140,7 @@ def train(
     tree = compose(recipe, facts, settings or {})
     torch.manual_seed(seed)  # the initial weights; everything later draws by position
     built = build_recipe(recipe, tree)
+    check_probabilities(built.model, parts.held_out)
     if world.main:
         about: dict[str, Any] = {"recipe": recipe, "data": lasting(data), "test": lasting(test)}
         about |= {"held_out": held_out, "options": lasting_options(options or {})}
