@@ -103,8 +103,9 @@ def _vlb(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
 def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
     owner, model = run.latent()
     sums, unit, size = Sums.zero(len(batch), batch.x.device), CODE, 1
+    draw = model.tracer(batch.x)
     for _ in range(asked.draws or 1):
-        trace = model.trace(batch.x, noise=noise)
+        trace = draw(noise)
         if not trace.latents:
             raise UsageError(NO_CHANCE, where=str(run.path), remedy="Use a vae or a diffusion run.")
         unit, size = unit_of(trace.likelihood, run.facts.levels), trace.data[0].numel()

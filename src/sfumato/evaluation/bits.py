@@ -12,8 +12,9 @@ probability of the grey levels the data have. A density of integers has no upper
 of grey values under a Bernoulli is no probability: both are refused. Data stored as floats have a density
 only; its bits/dim refer to the interval [-1, 1] and may be negative.
 
-All K weights must be of one x. A model that chooses anew at each draw what to predict (TD-VAE: pairs of
-frames) has an ELBO, the mean over its choices, and no importance-weighted bound.
+An image is encoded once and z drawn K times from what its encoder said. All K weights must be of one x. A
+model that chooses anew at each draw what to predict (TD-VAE: pairs of frames) has an ELBO, the mean over its
+choices, and no importance-weighted bound.
 """
 
 from __future__ import annotations
@@ -151,9 +152,10 @@ def bounds(
                 check_levels(x.cpu(), levels)
             sums = Sums.zero(len(x), x.device)
             noise = Noise.keyed("bits", seed, at=range(seen, seen + len(x)), device=x.device)
-            for draw in range(draws):
-                trace = model.trace(x, noise=noise)
-                if not draw:
+            draw = model.tracer(x)
+            for k in range(draws):
+                trace = draw(noise)
+                if not k:
                     # of what the model explains: for one that predicts frames not the whole clip
                     unit, size = unit_of(trace.likelihood, levels), trace.data[0].numel()
                 sums = sums.add(trace)

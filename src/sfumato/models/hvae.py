@@ -20,6 +20,7 @@ coordinates. The trace speaks of z itself, with the learned priors.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -52,17 +53,26 @@ class Hvae(LatentVariableModel, Codec):
 
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
         """Posterior, prior and one draw of every level, and the likelihood at the draws."""
-        features, found = self.encoder(x), list[Latent]()
+        return self.tracer(x)(noise)
 
-        def choose(level: int, h: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-            shift, log_ratio = self.decoder.residual(level, h, features)
-            q = Gaussian(mean + log_std.exp() * shift, log_std + log_ratio)
-            z = q.sample(noise)
-            found.append(Latent(z, q, Gaussian(mean, log_std)))
-            return z
+    def tracer(self, x: Tensor) -> Callable[[Noise], Trace]:
+        """The same for any number of draws; the encoder's features are those of all."""
+        features = self.encoder(x)
 
-        likelihood = self.likelihood(self.decoder(choose, len(x)))
-        return Trace(likelihood, x, tuple(found))
+        def draw(noise: Noise) -> Trace:
+            found = list[Latent]()
+
+            def choose(level: int, h: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+                shift, log_ratio = self.decoder.residual(level, h, features)
+                q = Gaussian(mean + log_std.exp() * shift, log_std + log_ratio)
+                z = q.sample(noise)
+                found.append(Latent(z, q, Gaussian(mean, log_std)))
+                return z
+
+            likelihood = self.likelihood(self.decoder(choose, len(x)))
+            return Trace(likelihood, x, tuple(found))
+
+        return draw
 
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Tensor:
         """Standardised codes (B, size): every level at its posterior mean, or at a draw of it."""

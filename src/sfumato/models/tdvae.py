@@ -19,6 +19,7 @@ As a codec, the code of a clip is the smoothed state of its first frame, and dec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -103,24 +104,32 @@ class TdVae(LatentVariableModel, Codec):
 
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
         """Two latents for each of `pairs` random pairs of times; the data are the later frames."""
-        first, steps = self._times(x, noise)
+        return self.tracer(x)(noise)
+
+    def tracer(self, x: Tensor) -> Callable[[Noise], Trace]:
+        """The same for any number of draws, each of other times; the beliefs are those of all."""
+        _long_enough(x.shape[2], self.jump)
         b = self.beliefs(x)
-        before, after = (_at(b, t) for t in (first, first + steps))
-        now = self.believed(after)
-        z_2 = now.sample(noise)
-        smoothed = self.smoothed(z_2, before, after, steps)
-        z_1 = smoothed.sample(noise)
-        latents = (
-            Latent(z_1, smoothed, self.believed(before)),
-            Latent(z_2, now, self.moved(z_1, steps), sampled=True),
-        )
-        data = _at(x.transpose(1, 2).flatten(2), first + steps).unflatten(2, (x.shape[1], *x.shape[3:]))
-        return Trace(self.likelihood_of(z_2), data.transpose(1, 2), latents)
+
+        def draw(noise: Noise) -> Trace:
+            first, steps = self._times(x, noise)
+            before, after = (_at(b, t) for t in (first, first + steps))
+            now = self.believed(after)
+            z_2 = now.sample(noise)
+            smoothed = self.smoothed(z_2, before, after, steps)
+            z_1 = smoothed.sample(noise)
+            latents = (
+                Latent(z_1, smoothed, self.believed(before)),
+                Latent(z_2, now, self.moved(z_1, steps), sampled=True),
+            )
+            data = _at(x.transpose(1, 2).flatten(2), first + steps).unflatten(2, (x.shape[1], *x.shape[3:]))
+            return Trace(self.likelihood_of(z_2), data.transpose(1, 2), latents)
+
+        return draw
 
     def _times(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """t_1 and k, (B, pairs): k uniform on 1 ... jump, then t_1 uniform where the clip has room."""
         length, shape = x.shape[2], (len(x), self.pairs)
-        _long_enough(length, self.jump)
         steps = 1 + noise.integers(self.jump, shape)
         first = (noise.uniform(shape) * (length - steps)).long()
         return torch.minimum(first, length - 1 - steps), steps

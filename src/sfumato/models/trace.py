@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -83,6 +83,14 @@ class LatentVariableModel(nn.Module, ABC):
     @abstractmethod
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
         """The model's distributions at a batch x (B, C, *space) and one draw of its latents."""
+
+    def tracer(self, x: Tensor) -> Callable[[Noise], Trace]:
+        """The trace of x as a function of the noise alone: what follows from x by itself is computed once.
+
+        Called K times with one noise it gives what K calls of `trace` with that noise give, draw by draw;
+        only dropout in an encoder that is trained would be common to all. Here nothing is kept.
+        """
+        return lambda noise: self.trace(x, noise=noise)
 
 
 def importance_bound(model: LatentVariableModel, x: Tensor, samples: int, *, noise: Noise) -> Tensor:

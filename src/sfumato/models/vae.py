@@ -9,6 +9,7 @@ N(0, I): a prior fitted to the encoded data (prior.py) closes the gap to the agg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 from torch import Tensor, nn
@@ -42,9 +43,17 @@ class Vae(LatentVariableModel, Codec):
 
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
         """Posterior, one draw z of it, and the likelihood at z."""
+        return self.tracer(x)(noise)
+
+    def tracer(self, x: Tensor) -> Callable[[Noise], Trace]:
+        """The same for any number of draws of one posterior."""
         posterior = self.posterior(x)
-        z = posterior.sample(noise)
-        return Trace(self.likelihood_of(z), x, (Latent(z, posterior, StandardNormal(z)),))
+
+        def draw(noise: Noise) -> Trace:
+            z = posterior.sample(noise)
+            return Trace(self.likelihood_of(z), x, (Latent(z, posterior, StandardNormal(z)),))
+
+        return draw
 
     def encode(self, x: Tensor, *, noise: Noise | None = None) -> Tensor:
         """The posterior's mean, or a draw of it where noise is given, (B, latent)."""
