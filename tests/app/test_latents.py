@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfumato.app import latents
 from sfumato.app.cli import run as command
 from sfumato.app.console import Console
 from sfumato.app.latents import agreement
+from sfumato.app.report import remarks
 from sfumato.app.train import Budget, read_data, train
 from sfumato.core.errors import DataError
 from sfumato.data.shapes import draw_factors, render
 from sfumato.data.sources import open_data
+from sfumato.evaluation.scene import About
+from sfumato.evaluation.spread import Estimate
+from sfumato.evaluation.units import LevelUnits
+from sfumato.report.summary import Remark
+from sfumato.training.watch import finding, inactive
 
 QUIET = Console(silent=True)
 
@@ -119,6 +126,30 @@ def test_factors_of_a_part_of_the_pictures_stop_nothing_but_their_scores(tmp_pat
         "No scores of disentanglement: the table gives shade for 9 of 12"
     )
     assert note.endswith("the columns of numbers.")
+
+
+@pytest.mark.parametrize(("units", "word"), [(8, "unused"), (5, "inactive"), (4, ""), (0, "")])
+def test_an_evaluation_says_when_most_units_are_inactive(units, word, monkeypatch):
+    kl = (0.0,) * units + (1.0,) * (8 - units)
+    level = LevelUnits((8, 8), Estimate(1.0, 0.0), kl, 8 - units, kl)
+    run, part = SimpleNamespace(facts=None, device=None), range(10)
+    found = {}
+    for name, levels in (("vae", (level,)), ("ladder", (level, level))):
+        monkeypatch.setattr(latents, "units", lambda *_, levels=levels: levels)
+        monkeypatch.setattr(latents, "_images", lambda *_: ())
+        found[name] = latents.carried(run, None, part, About("x"))[1]
+    assert len(found["vae"]) == 1 + bool(word) and len(found["ladder"]) == 1
+    assert f"{units} of 8 latents are {word}" in found["vae"][-1] or not word
+
+
+def test_what_training_and_evaluation_both_say_is_reported_once():
+    told, judged = inactive(9, 16), inactive(10, 16)
+    assert remarks([*told, "one"], ["two", *judged]) == (
+        Remark("one", warning=True),
+        Remark("two"),
+        Remark(judged[0], warning=True),
+    )
+    assert finding(told[0]) == finding(judged[0]) != finding("9 of 16 latents")
 
 
 def test_factors_that_do_not_fit_are_refused_by_name(tmp_path):

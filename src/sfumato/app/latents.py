@@ -27,6 +27,7 @@ from ..evaluation.spread import Estimate, mean_of
 from ..evaluation.units import LevelUnits, units
 from ..models.codec import Codec
 from ..models.trace import LatentVariableModel
+from ..training.watch import of_units
 from .run import Run, batches
 
 DRAWS = 16  # of the importance-weighted bound, unless asked for
@@ -107,7 +108,10 @@ def _random(run: Run, model: LatentVariableModel, part: Dataset) -> bool:
 def carried(
     run: Run, model: LatentVariableModel, held_out: Dataset, about: About
 ) -> tuple[list[Metric], list[str]]:
-    """KL by level, active units, and the KL of the units that carry most, in words."""
+    """KL by level, active units, and the KL of the units that carry most, in words.
+
+    A single latent most of whose units are inactive is told what to try; a ladder need not use them all.
+    """
     count = min(len(held_out), LEVELS_MOST)
     levels = units(model, _images(run, held_out, count))
     if not levels:
@@ -122,7 +126,8 @@ def carried(
     metrics.append(Metric("active units", float(active), 0.0, protocol, lower=None, note=f"of {total:,}"))
     largest = sorted((kl for level in levels for kl in level.per_unit), reverse=True)[:SHOWN]
     told = " ".join(f"{kl:.2f}" for kl in largest)
-    return metrics, [f"{active:,} of {total:,} latent units are active; KL of the largest in nats: {told}."]
+    notes = [f"{active:,} of {total:,} latent units are active; KL of the largest in nats: {told}."]
+    return metrics, notes + (of_units(levels[0].per_unit, total - active) if len(levels) == 1 else [])
 
 
 def _few(level: LevelUnits) -> tuple[float, ...]:

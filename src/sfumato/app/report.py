@@ -17,6 +17,7 @@ from ..report.history import curves_of
 from ..report.html import run_page
 from ..report.summary import Picture, Remark, Rows, RunSummary, Step
 from ..training.storage import JSON_LIMIT, from_json, read_regular
+from ..training.watch import finding
 from .points import alike, read_points
 from .progress import duration
 from .run import Run
@@ -65,9 +66,18 @@ def summarise(run: Run) -> RunSummary:
         curves=(*step_curves(steps), *curves_of(run.folder.history())),
         metrics=metrics,
         tradeoffs=curves_of_steps(alike(read_points(run))),
-        remarks=(*(Remark(t, warning=True) for t in told), *(Remark(t) for t in notes)),
+        remarks=remarks(told, notes),
         steps=tuple(Step(c, "") for c in run.next_commands()),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def remarks(told: Sequence[str], notes: Sequence[str]) -> tuple[Remark, ...]:
+    """The warnings of the training, then the findings of the evaluation; what both say once, as judged last."""
+    warned, judged = ({finding(text) for text in texts} for texts in (told, notes))
+    return (
+        *(Remark(text, warning=True) for text in told if finding(text) not in judged),
+        *(Remark(text, warning=finding(text) in warned) for text in notes),
     )
 
 

@@ -7,6 +7,7 @@ read: what was seen, the number, the commonest cause, and what to try. No senten
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 # a latent unit that carries less than this many nats on average is not used
@@ -27,6 +28,26 @@ def collapse(kl_per_unit: Sequence[float]) -> list[str]:
         f"{unused} of {len(kl_per_unit)} latents are unused (posterior collapse: the decoder ignores them). "
         "Try a smaller beta, free bits, or fewer latents."
     ]
+
+
+def inactive(dead: int, units: int) -> list[str]:
+    """More than half of a single latent's units that tell nothing of an image, short of a collapse."""
+    if 2 * dead <= units:
+        return []
+    return [
+        f"{dead} of {units} latents are inactive: they hardly answer to the image. Fewer latents would do the "
+        "same; for more active ones try a smaller beta, free bits, or a longer warm-up of beta."
+    ]
+
+
+def of_units(kl_per_unit: Sequence[float], dead: int) -> list[str]:
+    """One sentence at most of the units of a single latent, `dead` of them inactive: a collapse says it all."""
+    return collapse(kl_per_unit) or inactive(dead, len(kl_per_unit))
+
+
+def finding(text: str) -> str:
+    """A sentence without its numbers: the same finding with other numbers is not news."""
+    return re.sub(r"[-+]?\d[\d,.]*", "#", text)
 
 
 def empty_levels(kl_per_level: Sequence[float], done: float) -> list[str]:
@@ -62,10 +83,14 @@ def exploding(kl_per_unit: Sequence[float]) -> list[str]:
 
 
 def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
-    """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used."""
+    """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used.
+
+    Units that have not spoken yet may still do so: short of a collapse they are told of at the end (done = 1).
+    """
     units = notes.get("kl_per_unit", ())
     levels = notes.get("kl_per_level", ())
-    told = [*(empty_levels(levels, done) if levels else collapse(units)), *exploding(units)]
+    dead = sum(kl < UNUSED_NATS for kl in units) if done >= 1.0 else 0
+    told = [*(empty_levels(levels, done) if levels else of_units(units, dead)), *exploding(units)]
     return [*told, *dead_codes(notes.get("codes_used", ()))]
 
 

@@ -8,7 +8,6 @@ what they bound is lost time.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable
 
@@ -253,8 +252,7 @@ class Watcher:
 
     def _note(self, text: str) -> None:
         """Tell the user something, once: the same finding with other numbers is not news."""
-        finding = re.sub(r"[-+]?\d[\d,.]*", "#", text)
-        if finding not in self._told:
+        if (finding := watch.finding(text)) not in self._told:
             self._told.add(finding)
             self.reporter.report(Note(text, warning=True))
 
