@@ -8,13 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from training_toys import Autoencode, Toy
+from training_toys import Autoencode, Toy, points
 
 from sfumato.core.errors import UsageError
 from sfumato.training.adamw import AdamW
 from sfumato.training.budget import RESERVE, Examples, Hours
 from sfumato.training.draws import Rows, block_of
 from sfumato.training.flat import ALIGN, Flat
+from sfumato.training.heldout import CHUNK, WORTH, HeldOutLoss
 from sfumato.training.rates import Constant, Cooldown, Cosine, InverseRoot
 from sfumato.training.stage import Fit, Recipe, Stage
 
@@ -175,3 +176,13 @@ def test_a_stage_takes_no_more_passes_than_it_may(examples, data, epochs):
     limited = Stage("vae", Autoencode(), epochs=epochs).most(examples, data)
     assert 1 <= limited <= examples and limited <= max(1, round(epochs * data))
     assert Stage("vae", Autoencode()).most(examples, data) == examples
+
+
+@given(st.integers(1, 700), st.integers(1, 10**6))
+def test_a_judge_costs_little_beside_a_short_stage(count, target):
+    """At most a WORTHth of the stage's examples or one chunk, at least half of what would be allowed."""
+    whole = HeldOutLoss(points(700, 1), count, torch.device("cpu"))
+    fitted = whole.within(target).count
+    assert min(CHUNK, count) <= fitted <= count and whole.count == count
+    assert fitted <= max(CHUNK, target / WORTH)
+    assert fitted == count or target < 2 * WORTH * (fitted + 1)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..core.errors import RefusedError
 from ..objectives.objective import Judge
 from .ema import combination, gamma_of, profile_product
-from .heldout import HeldOutLoss
+from .heldout import WORTH, HeldOutLoss
 from .rundir import RunDir
 from .stagerun import StageRun
 from .state import Progress, pack, unpack
@@ -30,8 +30,6 @@ from .watcher import AVERAGES
 
 LENGTHS = (0.02, 0.03, 0.07, 0.14, 0.2)
 TOLERANCE = 0.05
-# reconstructions are judged only where that costs little beside the training itself
-WORTH = 20
 
 EARLY = "early.safetensors"  # a worse version of the model, to be led away from (guidance/auto.py)
 BEST = -1.0  # stands for the average at the best checkpoint
@@ -73,7 +71,7 @@ def _candidates(
         length: [turn.ema.vectors[k] for turn in run.turns] for k, length in enumerate(run.stage.lengths)
     }
     if judge is not None:
-        if progress.target >= WORTH * judge.count:
+        if progress.target >= WORTH * judge.wanted:  # further candidates, where they cost little
             found |= _reconstructed(run, progress, folder)
         found[0.0] = [turn.flat.values.clone() for turn in run.turns]
         objective = run.stage.objective

@@ -21,14 +21,26 @@ from .execution import Execution
 
 CHUNK = 64
 SEED = 1
+WORTH = 20  # training examples to each judged one: judging costs little beside the training itself
 
 
 class HeldOutLoss:
-    """Means over the first `count` held-out examples; the seed of each is a function of its place."""
+    """Means over the first `count` held-out examples; the seed of each is a function of its place.
+
+    wanted: how many they were before they were fitted to a short stage.
+    """
 
     def __init__(self, data: Dataset, count: int, device: torch.device) -> None:
         self.data, self.count, self.device = data, min(count, len(data)), device
-        self.chunk = CHUNK
+        self.chunk, self.wanted = CHUNK, self.count
+
+    def within(self, target: int) -> HeldOutLoss:
+        """A judge in proportion to a stage of `target` examples: halved till that is WORTH times its own."""
+        fitting = HeldOutLoss(self.data, self.count, self.device)
+        while fitting.count > CHUNK and target < WORTH * fitting.count:
+            fitting.count = max(CHUNK, fitting.count // 2)
+        fitting.wanted = self.wanted
+        return fitting
 
     @torch.no_grad()
     def __call__(

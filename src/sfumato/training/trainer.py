@@ -229,7 +229,8 @@ class Trainer:
         run = self.current = self._open(stage, found)
         progress = self.progress
         loader = Loader(self.data, seed_of(progress.seed, stage.name))
-        parts = (self.settings, self.judge, self.probes, self.poll)
+        judge = self.judge.within(progress.target) if self.judge else None
+        parts = (self.settings, judge, self.probes, self.poll)
         watcher = self.watcher = Watcher(run, self.keeper, self.reporter, *parts)
         watcher.start(progress)
         while progress.seen < progress.target:
@@ -248,7 +249,7 @@ class Trainer:
                 self._roll_back(run, str(reason))
                 progress = self.progress
         watcher.account()
-        length = choose(run, progress, self.judge, self.run, self.poll)
+        length = choose(run, progress, judge, self.run, self.poll)
         progress.chosen[stage.name] = length
         run.close()
         self.reporter.report(StageEnded(stage.name, progress.seen, watcher.clock.elapsed(), length))
