@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from sfumato.app.console import Console
 from sfumato.app.distill import distill
 from sfumato.app.step_table import lines, read_steps
 from sfumato.app.student import check_student
+from sfumato.app.student_curve import students
 from sfumato.app.teacher import check_teacher
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import DivergedError, Interrupted, RefusedError, UsageError
 from sfumato.models.density import Plan
+from sfumato.objectives.progressive import Progressive
 from sfumato.samplers.consistency import Consistency
 from sfumato.samplers.ddim import Ddim
 from sfumato.samplers.leap import Leap
@@ -120,6 +123,33 @@ def test_every_method_distils_a_pixel_model_by_its_command(pixel, tmp_path, caps
         assert [s.name for s in run.recipe.stages] == ["round-4", "round-2", "round-1"]
         assert {row["who"] for row in told["steps"]["rows"]} == {"student", "teacher"}
         assert [r["calls"] for r in told["steps"]["rows"] if r["who"] == "student"] == [1, 2, 4]
+
+
+def test_a_round_is_sampled_with_the_weights_that_taught_the_next(pixel, tmp_path, monkeypatch):
+    ends = [0.0, 0.07, 0.05, 0.10]  # raw; reconstructed, so kept nowhere else; second length; first
+    taught, opened = {}, Progressive.open
+
+    def chosen(run, progress, judge, found, poll):
+        found[0.07] = [0.5 * (a + b) for a, b in zip(found[0.0], found[0.05], strict=True)]
+        return ends[-run.stage.objective.steps.bit_length()]
+
+    def seen(objective, model, target):
+        opened(objective, model, target)
+        taught[objective.steps] = deepcopy(objective.teacher.net.state_dict())
+
+    monkeypatch.setattr("sfumato.training.choice._least", chosen)
+    monkeypatch.setattr(Progressive, "open", seen)
+    words = WORDS | {"settings": {"first": 16}, "budget": Budget(examples=512)}
+    run = distill(pixel, "progressive", out=tmp_path / "s", **words)
+    ways = {way.calls: way.generator.density.denoiser.net.state_dict() for way in students(run)}
+    assert ways.keys() == {1, 2, 4, 8}
+    for steps in (2, 4, 8):
+        assert all(torch.equal(ways[steps][name], value) for name, value in taught[steps // 2].items())
+    assert any(not torch.equal(ways[4][name], value) for name, value in taught[4].items())
+    for folder in (run.path / "ema").iterdir():
+        if folder.name.startswith("round-4-"):
+            shutil.rmtree(folder)
+    assert [way.calls for way in students(run)] == [1, 2, 8]  # what is gone is left out
 
 
 def test_points_are_distilled_like_images(tmp_path):

@@ -37,16 +37,15 @@ from ..samplers.leap import Leap
 from ..samplers.multistep import DpmPlusPlus2M
 from ..samplers.solver import Solver
 from ..samplers.unipc import UniPC
-from ..training.keeper import STATE
 from ..training.stage import Stage
-from ..training.storage import from_json, to_json
+from ..training.storage import to_json
 from .console import Console
 from .evaluate import labels_like
 from .judges import find_judge, judges
 from .names import plan_line
 from .run import Run
 from .step_table import STEPS, Row, StepTable, lines
-from .weights import AVERAGES, fill_average
+from .weights import fill_ended
 
 CALLS = (1, 2, 4, 8, 10, 50)
 FEWEST, MOST = 200, 2000  # samples
@@ -112,35 +111,24 @@ def compare_steps(
 
 
 def students(run: Run) -> Iterator[Way]:
-    """The student at 1, 2 and 4 calls; of rounds, each round's own student."""
+    """The student at 1, 2 and 4 calls; of rounds, each round's own student whose weights are still kept."""
     generator, plan = run.generator, run.generator.plan
     if isinstance(plan.solver, (Consistency, Leap)):
         for calls in (1, 2, 4):
             yield Way("student", "student", calls, generator, replace(plan, steps=calls))
         return
     for stage in reversed(run.recipe.stages):
-        objective = getattr(stage, "objective", None)
-        if isinstance(objective, Progressive):
-            steps = objective.steps
-            former = generator if steps == plan.steps else _after(run, stage.name)
+        if isinstance(stage, Stage) and isinstance(stage.objective, Progressive):
+            steps = stage.objective.steps
+            former = generator if steps == plan.steps else _after(run, stage)
             if former is not None:
                 yield Way("student", "student", steps, former, replace(plan, steps=steps))
 
 
-def _after(run: Run, stage: str) -> Generator | None:
-    """The generator as it was when a stage ended, from the averages kept there; None where they are gone."""
-    averages = run.folder.load_averages(stage)
-    newest = run.folder.newest()
-    if not averages or newest is None:
-        return None
-    chosen = from_json(newest.file(STATE), newest.name).get("chosen", {}).get(stage)
-    lengths = next(s.lengths for s in run.recipe.stages if isinstance(s, Stage) and s.name == stage)
-    files = averages[max(averages)]
-    if AVERAGES not in files:
-        return None
+def _after(run: Run, stage: Stage) -> Generator | None:
+    """The generator with the weights a stage ended with and the next learned from; None if they are gone."""
     generator = deepcopy(run.generator)
-    fill_average(generator, files[AVERAGES], lengths.index(chosen) if chosen in lengths else 0)
-    return generator
+    return generator if fill_ended(generator, run.folder, stage) else None
 
 
 def teachers(run: Run) -> Iterator[Way]:

@@ -2,7 +2,8 @@
 where they can be.
 
 A finished stage's weights *are* the chosen average. A stage that is still under way has raw weights and
-averages side by side; to look at it, the average it shows (the first length) is put in place.
+averages side by side; to look at it, the average it shows (the first length) is put in place. What a stage
+ended with, on which the next one built, is filled in again from what its end kept (training/choice.py).
 
 A run made by an earlier form of the code may hold a recipe, or weights, that fit nothing which is built
 today: it is refused with what differs first.
@@ -20,9 +21,10 @@ from torch import nn
 
 from ..core.errors import RefusedError
 from ..core.lazy import build, load
+from ..training.choice import CHOSEN, RAW
 from ..training.keeper import MODEL, STATE
 from ..training.rundir import RunDir
-from ..training.stage import Recipe
+from ..training.stage import Recipe, Stage
 from ..training.state import EARLIER, Progress, unpack
 from .catalog import CATALOG
 
@@ -119,3 +121,33 @@ def fill_average(model: nn.Module, averages: bytes, length: int) -> None:
         place, _, target = name.partition("/")
         if place == str(length) and target in state:
             state[target].copy_(value)
+
+
+def fill_ended(model: nn.Module, folder: RunDir, stage: Stage) -> bool:
+    """Put in place the weights that a stage ended with; False, and nothing done, where they are gone.
+
+    Those are the raw weights (0), an average at its end (by its length), or what was chosen beside them.
+    """
+    newest, kept = folder.newest(), folder.load_averages(stage.name)
+    if newest is None or not kept:
+        return False
+    chosen = Progress.from_bytes(newest.file(STATE), newest.name).chosen.get(stage.name)
+    files = kept[max(kept)]
+    if CHOSEN in files:
+        _fill_named(model, files[CHOSEN], CHOSEN)
+    elif chosen == 0.0 and RAW in files:
+        _fill_named(model, files[RAW], RAW)
+    elif chosen in stage.lengths and AVERAGES in files:
+        fill_average(model, files[AVERAGES], stage.lengths.index(chosen))
+    else:
+        return False
+    return True
+
+
+@torch.no_grad()
+def _fill_named(model: nn.Module, stored: bytes, what: str) -> None:
+    """Put tensors over the model's of the same names; an objective's own have none there."""
+    state = model.state_dict()
+    for name, value in unpack(stored, None, what).items():
+        if name in state:
+            state[name].copy_(value)

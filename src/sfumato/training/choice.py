@@ -7,6 +7,9 @@ the held-out examples. A reconstruction whose profile misses the wanted one by m
 is no candidate. The average as it was at the best checkpoint is one too, where the held-out loss
 decides (Judge.decides): a model that has begun to memorise goes back to before it did. Without
 held-out examples the stage's first length is taken.
+
+What was chosen can be filled in again later, when other stages have built on it: the averages and the raw
+weights at the stage's end are kept, and the chosen ones beside them where they are neither.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ LENGTHS = (0.02, 0.03, 0.07, 0.14, 0.2)
 TOLERANCE = 0.05
 
 EARLY = "early.safetensors"  # a worse version of the model, to be led away from (guidance/auto.py)
+RAW = "raw.safetensors"  # the weights as the last step left them
+CHOSEN = "chosen.safetensors"  # what was chosen, where that is neither raw nor an average at the end
 BEST = -1.0  # stands for the average at the best checkpoint
 
 Weights = list[Tensor]  # one flat vector for each phase of the stage
@@ -52,7 +57,7 @@ def choose(
         found, best = _candidates(run, progress, judge, folder)
         if judge is not None:
             best = _least(run, progress, judge, found, poll)
-        _keep(run, progress, folder)
+        _keep(run, progress, folder, found[best] if best else None)
         length.fill_(best)
         with torch.no_grad():
             for values, vector in zip(chosen, found[best], strict=True):
@@ -154,17 +159,28 @@ def miss(
     return math.sqrt(max(0.0, total) / square)
 
 
-def _keep(run: StageRun, progress: Progress, folder: RunDir) -> None:
+def _keep(run: StageRun, progress: Progress, folder: RunDir, chosen: Weights | None) -> None:
     """Store raw weights and averages at the end, and one early average, which can guide the model later.
+
+    chosen: None for the raw weights; kept too where it is no average at the end (see the module).
 
     Those along the way stay until the stage's end is saved: a run killed in between must choose again
     among the same candidates.
     """
-    raw = {name: view for turn in run.turns for name, view in turn.flat.views(turn.flat.values).items()}
-    files = {AVERAGES: pack(run.tensors()[AVERAGES]), "raw.safetensors": pack(raw)}
+    raw = [turn.flat.values for turn in run.turns]
+    files = {AVERAGES: pack(run.tensors()[AVERAGES]), RAW: pack(_named(run, raw))}
     files |= _early(run, progress, folder)
+    at_the_end = {id(vector) for turn in run.turns for vector in turn.ema.vectors}
+    if chosen is not None and not {id(vector) for vector in chosen} <= at_the_end:
+        files[CHOSEN] = pack(_named(run, chosen))
     with suppress(Full):  # the checkpoint that follows is what must succeed
         folder.save_averages(run.stage.name, progress.seen, files)
+
+
+def _named(run: StageRun, vectors: Weights) -> dict[str, Tensor]:
+    """The tensors of flat vectors, one vector for each phase, by name."""
+    pairs = zip(run.turns, vectors, strict=True)
+    return {name: view for turn, vector in pairs for name, view in turn.flat.views(vector).items()}
 
 
 def _early(run: StageRun, progress: Progress, folder: RunDir) -> dict[str, bytes]:
