@@ -73,7 +73,7 @@ def summarise(run: Run) -> RunSummary:
 
 
 def remarks(told: Sequence[str], notes: Sequence[str]) -> tuple[Remark, ...]:
-    """The warnings of the training, then the findings of the evaluation; what both say once, as judged last."""
+    """The warnings of the training, then the evaluation's findings; what both say once, as judged last."""
     warned, judged = ({finding(text) for text in texts} for texts in (told, notes))
     return (
         *(Remark(text, warning=True) for text in told if finding(text) not in judged),

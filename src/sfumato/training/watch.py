@@ -35,13 +35,13 @@ def inactive(dead: int, units: int) -> list[str]:
     if 2 * dead <= units:
         return []
     return [
-        f"{dead} of {units} latents are inactive: they hardly answer to the image. Fewer latents would do the "
-        "same; for more active ones try a smaller beta, free bits, or a longer warm-up of beta."
+        f"{dead} of {units} latents are inactive: they hardly answer to the image. Fewer latents would do "
+        "the same; for more active ones try a smaller beta, free bits, or a longer warm-up of beta."
     ]
 
 
 def of_units(kl_per_unit: Sequence[float], dead: int) -> list[str]:
-    """One sentence at most of the units of a single latent, `dead` of them inactive: a collapse says it all."""
+    """One sentence at most of a single latent's units, `dead` of them inactive: a collapse says it all."""
     return collapse(kl_per_unit) or inactive(dead, len(kl_per_unit))
 
 
@@ -85,7 +85,7 @@ def exploding(kl_per_unit: Sequence[float]) -> list[str]:
 def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
     """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used.
 
-    Units that have not spoken yet may still do so: short of a collapse they are told of at the end (done = 1).
+    Units that do not speak yet may still do so: short of a collapse they are told of at the end (done = 1).
     """
     units = notes.get("kl_per_unit", ())
     levels = notes.get("kl_per_level", ())
