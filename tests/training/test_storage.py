@@ -198,6 +198,7 @@ def test_no_valid_checkpoint_is_refused_and_never_restarted(tmp_path):
         with pytest.raises(RefusedError, match="no valid checkpoint") as caught:
             run.newest()
         assert caught.value.code == 4 and "failed its checksum" in str(caught.value)
+        assert "--fresh" in caught.value.remedy
         for name in run.names():
             if not name.startswith("damaged"):
                 run.set_aside(name)

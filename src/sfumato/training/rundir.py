@@ -177,7 +177,7 @@ class RunDir:
             raise RefusedError(
                 "no valid checkpoint: " + "; ".join(f"{name}: {why}" for name, why in bad.items()),
                 where=self.path,
-                remedy="Restore the folder from a copy, or train anew into another folder with --out.",
+                remedy="Restore the folder from a copy, or start again with --fresh (the old folder is kept).",
             )
         return None
 
