@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
+from ..core.errors import StorageError
 from ..data.dataset import Dataset
 from ..data.ingest import MOST_BAD
 from ..data.inspect import Report, examine
@@ -34,17 +35,25 @@ def preview_of(data: Dataset, seed: int = 0) -> Image.Image:
 def doctor(
     data: str, *, options: Mapping[str, Any] | None = None, preview: Path | str | None = None
 ) -> Report:
-    """Look at data as `train` would see them; optionally write the preview picture."""
-    return examine(opened(data, options or {}, preview))
-
-
-def opened(data: str, options: Mapping[str, Any], preview: Path | str | None) -> Dataset:
-    """The data as `train` would see them without the bad files; their preview is written where one is asked
-    for."""
-    found = open_data(data, **_given(options) | {"quarantine": True})
+    """Look at data as `train` would see them; optionally write the preview picture (StorageError)."""
+    found = opened(data, options or {})
     if preview is not None:
         Disk().replace(Path(preview), grid.png(preview_of(found)))
-    return found
+    return examine(found)
+
+
+def opened(data: str, options: Mapping[str, Any]) -> Dataset:
+    """The data as `train` would see them without the bad files."""
+    return open_data(data, **_given(options) | {"quarantine": True})
+
+
+def write_preview(found: Dataset, path: Path) -> list[str]:
+    """Write the preview picture; a sentence where it cannot be: what was found in the data is the news."""
+    try:
+        Disk().replace(path, grid.png(preview_of(found)))
+    except StorageError as error:
+        return [f"No preview was written to {path}: {error.what}. Give another place: --preview FILE.png"]
+    return []
 
 
 def train_command(data: str, options: Mapping[str, Any], report: Report) -> str:
