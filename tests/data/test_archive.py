@@ -50,6 +50,14 @@ def test_a_table_inside_gives_labels(tmp_path):
         open_data(tmp_path / "t.zip", labels="nope.csv")
 
 
+def test_a_run_packed_with_its_data_is_no_part_of_them(tmp_path):
+    members = {f"d/{c}/{i}.png": png(10 * k + i) for k, c in enumerate(("x", "y")) for i in range(2)}
+    run = {f"d/runs/m/{n}": b"{}" for n in ("recipe.json", "run.json")}
+    run |= {"d/runs/m/samples/a.png": png(50), "d/data-preview.png": png(51)}
+    made = [open_data(make(tmp_path / f"{i}.zip", m)) for i, m in enumerate((members, members | run))]
+    assert made[0].fingerprint == made[1].fingerprint and made[1].facts.classes == ("x", "y")
+
+
 HOSTILE = [
     "../up.png",
     "a/../../up.png",

@@ -16,7 +16,7 @@ from odd_images import exif, make_odd_folder, picture, save
 from sfumato.core.errors import DataError, UsageError
 from sfumato.data import pool
 from sfumato.data.folder import Folder
-from sfumato.data.listing import classes_from_folders, natural, rows_from_table
+from sfumato.data.listing import classes_from_folders, natural, outside_runs, rows_from_table
 from sfumato.data.sources import open_data, open_like
 
 
@@ -220,6 +220,44 @@ def test_any_text_as_table_is_read_or_refused_with_our_error(text):
 def test_natural_order_does_not_depend_on_the_order_before(names):
     assert sorted(names, key=natural) == sorted(sorted(names), key=natural)
     assert sorted(["img10", "img9", "img1"], key=natural) == ["img1", "img9", "img10"]
+
+
+# ------------------------------------------------------------------------- what we wrote ourselves
+
+
+def fill_run(folder):
+    """What a training leaves that could be taken for data."""
+    fill(folder / "samples", 3, 50)
+    fill(folder, 1, 60)
+    (folder / "checkpoints" / "00001-vae-8").mkdir(parents=True)
+    for name in ("recipe.json", "run.json", "checkpoints/00001-vae-8/MANIFEST.json"):
+        (folder / name).write_text("{}")
+
+
+def test_runs_and_previews_in_a_folder_are_no_part_of_it(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path / name, 2)
+    before = open_data(tmp_path)
+    fill_run(tmp_path / "runs" / "d-vae")
+    fill_run(tmp_path / "runs" / "d-vae-old1")
+    (tmp_path / "runs" / "d-vae-old1" / "run.json").unlink()  # a damaged run is one still
+    fill_run(tmp_path / "cat" / "run")
+    save(tmp_path / "data-preview.png", picture(70))
+    after = open_data(tmp_path)
+    assert after.names == before.names and after.facts == before.facts
+    assert after.facts.classes == ("cat", "dog") and after.survey.notes == []
+    samples = tmp_path / "runs" / "d-vae" / "samples"
+    assert len(open_data(samples)) == 3  # asked for by name, samples are pictures like any other
+
+
+@given(
+    data=st.lists(st.sampled_from(["a.png", "x/b.png", "x/run.json", "recipe.json", "run.json", "z/c"])),
+    runs=st.lists(st.sampled_from(["r", "runs/m", "x/run", "recipe.json"])),
+    inside=st.lists(st.sampled_from(["samples/1.png", "data.json", "x/recipe.json"])),
+)
+def test_runs_added_to_any_files_change_nothing(data, runs, inside):
+    made = [f"{run}/{name}" for run in runs for name in ("recipe.json", "run.json", *inside)]
+    assert outside_runs([*made, *data]) == outside_runs(data) == data
 
 
 # ----------------------------------------------------------------------------------------- errors

@@ -20,6 +20,7 @@ from .. import __version__
 from ..core.errors import UsageError
 from ..data.dataset import Dataset
 from ..data.facts import Facts
+from ..data.listing import PREVIEW_NAME
 from ..data.options import options
 from ..data.sources import BUILTIN
 from ..report import grid
@@ -56,7 +57,7 @@ def begin(
             check_form(folder, recipe, facts, about, before)
         new = folder.begin(recipe, facts.to_json(), {**about, **software})
     if new:
-        preview = folder.path / "data-preview.png"
+        preview = folder.path / PREVIEW_NAME
         folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
         console.say(f"The exact tensors the model will see: {preview}")
         return

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..core.errors import DataError, RefusedError
 from .folder import Labelled
-from .listing import classes_from_folders, natural, nothing_found, pictures, rows_from_table
+from .listing import classes_from_folders, natural, nothing_found, outside_runs, pictures, rows_from_table
 from .pool import Item
 from .worker import MOST_BYTES
 
@@ -35,7 +35,7 @@ class Archive(Labelled):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
                 _check(entries, path)
-                files = sorted({e.filename for e in entries if not e.is_dir()}, key=natural)
+                files = sorted(outside_runs({e.filename for e in entries if not e.is_dir()}), key=natural)
                 names = pictures(files)
                 if not names:
                     raise nothing_found(str(path), files)

@@ -10,7 +10,15 @@ from typing import Any
 
 from ..core.errors import DataError
 from .ingest import Source
-from .listing import Rows, classes_from_folders, is_picture, natural, nothing_found, pictures, rows_from_table
+from .listing import (
+    Rows,
+    classes_from_folders,
+    natural,
+    nothing_found,
+    outside_runs,
+    pictures,
+    rows_from_table,
+)
 from .pool import Item
 
 LARGEST_TABLE = 256 << 20
@@ -64,7 +72,7 @@ class Folder(Labelled):
         if only is not None:
             super().__init__(str(root / only), [only], Rows(), None)
             return
-        files = sorted(_walk(root), key=natural)
+        files = sorted(files_below(root), key=natural)
         names = pictures(files)
         if not names:
             raise nothing_found(str(root), files, _hint(root, files))
@@ -88,6 +96,11 @@ def _state(path: Path) -> tuple[int, int]:
     except OSError:  # a link that leads nowhere, or in a circle
         return -1, -1
     return found.st_size, found.st_mtime_ns
+
+
+def files_below(root: Path) -> list[str]:
+    """The files of a folder and its sub-folders, but for hidden ones and those of run folders."""
+    return outside_runs(_walk(root))
 
 
 def _walk(root: Path) -> Iterator[str]:
@@ -134,7 +147,7 @@ def _hint(root: Path, files: list[str]) -> str:
     other = [f for f in files if f.lower().endswith(_OTHER_DATA)]
     if other:
         return f"Did you mean the file {root / other[0]}?"
-    parent = [f.name for f in root.parent.iterdir() if f.is_file() and is_picture(f.name)]
+    parent = pictures([f.name for f in root.parent.iterdir() if f.is_file()])
     if parent and not files:
         return f"One level up: {root.parent} has {len(parent):,} images. Did you mean that?"
     return ""

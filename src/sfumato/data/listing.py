@@ -6,7 +6,8 @@
     table       a CSV  file,label[,caption][,numbers ...]     labels, captions, known factors
 
 A single folder around everything is looked through. Sub-folders called train and test are parts of a
-split, not classes, and are refused with the command that was probably meant.
+split, not classes, and are refused with the command that was probably meant. What this program writes is no
+data: run folders, the preview of the data, the sheet over a folder of samples.
 """
 
 from __future__ import annotations
@@ -36,13 +37,29 @@ def is_picture(name: str) -> bool:
 
 
 SHEET, SHEET_OF = "grid.png", "samples.json"  # what `sample` writes beside its images
+PREVIEW_NAME = "data-preview.png"  # what `doctor` writes where it is typed, and a training into its run
+
+
+def outside_runs(files: Iterable[str]) -> list[str]:
+    """The files that lie in no run: a folder below this place of recipe.json and run.json or checkpoints.
+
+    A run stands inside its data where `train` was typed there; what it draws is not what it learns from.
+    """
+    files = list(files)
+    made = {f.removesuffix("recipe.json") for f in files if f.endswith("/recipe.json")}
+    if not made:
+        return files
+    known = {f"{place}run.json" for place in made} & set(files)
+    runs = {f.removesuffix("run.json") for f in known}
+    runs |= {p for p in made - runs if any(f.startswith(f"{p}checkpoints/") for f in files)}
+    return [f for f in files if not f.startswith(tuple(runs))] if runs else files
 
 
 def pictures(files: Sequence[str]) -> list[str]:
-    """The pictures among files, but for the sheets of folders of samples, which show the others again."""
+    """The pictures among files but for our own: previews, and sheets of samples, which show others again."""
     told = {str(PurePosixPath(f).parent) for f in files if PurePosixPath(f).name == SHEET_OF}
-    sheets = {str(PurePosixPath(folder) / SHEET) for folder in told}
-    return [f for f in files if is_picture(f) and f not in sheets]
+    own = {str(PurePosixPath(folder) / SHEET) for folder in told}
+    return [f for f in files if is_picture(f) and f not in own and PurePosixPath(f).name != PREVIEW_NAME]
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -18,9 +18,9 @@ from .builtin import digits, swiss_roll
 from .clips import cut_into_frames, moving_digits
 from .dataset import Dataset
 from .facts import Facts
-from .folder import Folder
+from .folder import Folder, files_below
 from .ingest import Progress, Source, ingest
-from .listing import is_picture
+from .listing import is_picture, pictures
 from .options import Options, options
 from .shapes import shapes
 
@@ -119,8 +119,9 @@ def find_source(data: str, labels: str | None = None, single: bool = False) -> S
 
 def _parquet_shards(folder: Path) -> list[Path]:
     """The Parquet files of a folder without pictures; of a folder with splits only those of train."""
-    shards = sorted(folder.rglob("*.parquet"))
-    if not shards or any(is_picture(p.name) for p in folder.rglob("*")):
+    files = files_below(folder)
+    shards = sorted(folder / f for f in files if f.endswith(".parquet"))
+    if not shards or pictures(files):
         return []
     train = [p for p in shards if "train" in p.stem.lower()]
     return train or shards

@@ -30,6 +30,7 @@ def command(
 ) -> None:
     """Counts, sizes, ranges, duplicates, bad files by name, memory and time; and data-preview.png."""
     from ...data.inspect import examine
+    from ...data.listing import PREVIEW_NAME
     from ..doctor import machine, opened, train_command, write_preview
     from ..estimate import FORECAST, forecast
     from ..train import untrainable
@@ -44,7 +45,7 @@ def command(
     found = opened(data, options)
     report = examine(found)
     console.say(*report.lines())  # before the steps of the forecast, which may take all memory there is
-    console.say(*write_preview(found, preview or Path("data-preview.png")))
+    console.say(*write_preview(found, preview or Path(PREVIEW_NAME)))
     if (refusal := untrainable(found.split().train, data)) is not None:
         console.answer(report.to_json() | {"estimates": []}, [f"Training would refuse: {refusal.what}."])
         return

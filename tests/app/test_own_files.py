@@ -1,0 +1,45 @@
+"""What the program writes is no data, and takes the place of nobody's files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import sfumato
+from odd_images import picture
+from sfumato.app.cli import run as command
+
+SMALL = ["--set", "width=8", "--set", "latent=4", "--set", "components=0", "--examples", "64", "--json"]
+
+
+def answer(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """A folder of two classes, to stand in."""
+    for k, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(picture(100 * k + i, 8, 8)).save(tmp_path / "photos" / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def test_training_and_looking_inside_the_data_leave_the_data_as_they_are(photos, capsys, monkeypatch):
+    monkeypatch.setattr("sfumato.app.estimate.estimate", lambda *_: 1 / 0)  # its steps are not the question
+    words = ["train", "vae", ".", *SMALL]
+    assert command(words) == 0
+    run = Path(answer(capsys)["run"])
+    assert run.resolve().is_relative_to(photos)
+    weights = {p: p.read_bytes() for p in run.rglob("*.safetensors")}
+    assert command(["doctor", ".", "--json"]) == 0  # writes data-preview.png beside the classes
+    seen = answer(capsys)
+    assert (photos / "data-preview.png").exists() and seen["count"] == 24
+    assert seen["classes"] == {"cat": 12, "dog": 12} and seen["notes"] == []
+    assert command(words) == 0, "the same command goes on with the run"
+    opened = sfumato.open(run)
+    assert len(opened.whole) == 24 and opened.about["fingerprint"] == seen["fingerprint"]
+    assert {p: p.read_bytes() for p in run.rglob("*.safetensors")} == weights
