@@ -187,6 +187,9 @@ class SelfConsistency(Distiller):
 
 
 def pseudo_huber(a: Tensor, b: Tensor, c: float) -> Tensor:
-    """(mean (a - b)^2 + c^2)^1/2 - c over the elements of each example, (B,); safe where a = b."""
-    square = event_mean((a - b) ** 2)
-    return torch.sqrt(square + max(c, 1e-8) ** 2) - c
+    """(mean (a - b)^2 + c^2)^1/2 - c over the elements of each example, (B,); 0 where a = b, c at least 1e-8.
+
+    Written as s / ((s + c^2)^1/2 + c), which neither cancels for small s nor is ever negative.
+    """
+    square, c = event_mean((a - b) ** 2), max(c, 1e-8)
+    return square / (torch.sqrt(square + c * c) + c)
