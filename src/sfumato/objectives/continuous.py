@@ -5,8 +5,8 @@ every path is y = cos phi x_0 + sin phi d eps, and EDM's row reads
 
     f = cos phi y + d sin phi F(y / d),        df/dphi = cos phi (y' + d F) - sin phi (y - d dF/dphi)
 
-where y' is the trajectory's own direction: the teacher's d y / dphi = -d F_teacher (distillation), or
-d (cos phi eps) - sin phi x_0 from the data (training). The limit of the consistency loss as r approaches t is
+where y' is the direction of the teacher's trajectory, dy/dphi = -d F_teacher. The limit of the consistency
+loss as r approaches t is
 
     loss = |F - (F' - g / (|g| + 1/10))|^2,    g = cos phi df/dphi,    F' = F without gradient
 
@@ -40,7 +40,7 @@ FLOOR = 0.1  # of the tangent's norm
 
 @final
 class Continuous(Distiller):
-    """The sCM loss for a student on EDM's row; `alone`: training from data, without a teacher."""
+    """The sCM loss for a student on EDM's row; the tangent is faded in over the first part `warm`."""
 
     def __init__(
         self,
@@ -49,9 +49,8 @@ class Continuous(Distiller):
         teaching: Teaching | None = None,
         dropout: float = 0.0,
         start: float | None = None,
-        alone: bool = False,
     ) -> None:
-        super().__init__(teaching, dropout, start, alone=alone)
+        super().__init__(teaching, dropout, start)
         if not 0.0 <= warm <= 1.0:
             raise ValueError(f"the tangent warms up over a part of the stage, 0 to 1, not {warm}")
         self.times, self.warm = times, warm
@@ -68,7 +67,7 @@ class Continuous(Distiller):
         y = per_sample(torch.cos(phi), eps) * scene.x + per_sample(d * torch.sin(phi), eps) * eps
         output = frame.output(student, y, phi)
         with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
-            direction = self._direction(frame, scene.x, d * eps, y, phi)
+            direction = self._direction(frame, y, phi)
             now, change = frame.slope(student, y, phi, direction)
             ready = min(1.0, scene.progress / self.warm) if self.warm else 1.0
             cos, sin = (per_sample(v, y) for v in (torch.cos(phi), torch.sin(phi)))
@@ -77,11 +76,9 @@ class Continuous(Distiller):
             target = output.detach().float() - g / (per_sample(norm, g) + FLOOR)
         return squared(output, target)
 
-    def _direction(self, frame: Frame, x: Tensor, z: Tensor, y: Tensor, phi: Tensor) -> Tensor:
-        """dy/dphi: of this example's own noise, or of the teacher's trajectory."""
+    def _direction(self, frame: Frame, y: Tensor, phi: Tensor) -> Tensor:
+        """dy/dphi of the teacher's trajectory through y."""
         cos, sin = (per_sample(v, y) for v in (torch.cos(phi), torch.sin(phi)))
-        if self.alone:
-            return cos * z - sin * x
         mean = frame.mean(self.taught, y, phi)
         return (cos * y - mean) / sin
 
