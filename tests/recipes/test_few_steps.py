@@ -10,11 +10,14 @@ from sfumato.core.lazy import build, dump, load
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.data.facts import Facts
+from sfumato.diffusion.level import CLEAN
 from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, VScaling
 from sfumato.models.given import seeds_of
 from sfumato.recipes import RECIPES, parts
 from sfumato.recipes.few_steps import METHODS
+from sfumato.recipes.taught import TEACHERS as WORDS
 from sfumato.recipes.taught import taught
+from sfumato.samplers.leap import Leap
 
 CATALOG = {part.__name__: part for part in parts()}
 NAMES = {part: name for name, part in CATALOG.items()}
@@ -84,6 +87,58 @@ def test_every_student_learns_and_samples(kind, method, dials):
     x = recipe.model.sample(2, seeds=seeds_of(0, 2))
     assert x.shape == (2, *facts.shape) and bool(torch.isfinite(x).all())
     assert recipe.model.plan.start == dials.get("start") and recipe.model.plan.scale == 1.0
+
+
+@pytest.mark.parametrize("facts", [POINTS, IMAGES], ids=["points", "images"])
+def test_training_from_data_alone_keeps_no_teacher(facts):
+    """Consistency training by its recipe: finite losses, and no copy of the teacher's weights."""
+    torch.manual_seed(0)
+    recipe = student("consistency", teacher(facts=facts), pairs=False, average=0.9)
+    learn(recipe, facts)
+    objective = recipe.stages[-1].objective
+    kept = set(objective.state_dict())
+    assert objective.teacher is None and kept and all(key.startswith("follower.") for key in kept)
+
+
+DIFFUSIONS = WORDS.replace(" or ", ", ").split(", ")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - {"td-vae"}))
+def test_the_recipes_named_as_teachers_are_those_that_can_teach(name):
+    """All but td-vae, whose clips no diffusion model takes; a refusal names them."""
+    recipe = RECIPES[name](IMAGES)
+    if name in DIFFUSIONS:
+        assert taught(recipe, IMAGES).batch > 0
+    else:
+        with pytest.raises(UsageError, match=f"Distil a run of {WORDS}"):
+            taught(recipe, IMAGES)
+
+
+@pytest.mark.parametrize("name", DIFFUSIONS)
+def test_every_method_makes_a_student_of_every_diffusion_model_or_refuses_in_words(name):
+    """Built only: the teacher's tensors and, for leaps, those that take in where they end."""
+    theirs = build(RECIPES[name](IMAGES, width=16)).model.state_dict()
+    for method in METHODS:
+        try:
+            mine = student(method, teacher(name, IMAGES)).model.state_dict()
+        except UsageError:
+            continue
+        assert theirs.keys() <= mine.keys()
+        added = {key.rpartition("embedding.")[2] for key in mine.keys() - theirs.keys()}
+        assert added == ({"vector.weight", "vector.bias", "null_vector"} if method == "shortcut" else set())
+
+
+@pytest.mark.parametrize("dials", [{"detail": True}, {"detail": False}], ids=str)
+def test_leaps_are_told_to_a_network_that_sees_fine_detail(dials):
+    """The wrapper passes on where a leap ends: another end changes the answer of the inner network."""
+    torch.manual_seed(0)
+    density = student("shortcut", teacher("vdm", IMAGES, **dials)).model.density
+    for p in density.denoiser.parameters():
+        torch.nn.init.normal_(p, 0.0, 0.1)
+    x, level, leap = torch.zeros(2, *IMAGES.shape), density.schedule.level(0.5), Leap(0.5)
+    with torch.no_grad():
+        near, far = (density.denoiser(x, level, leap.towards(end, x)).mean for end in (level, CLEAN))
+    assert not torch.allclose(near, far, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ..data.facts import Facts
 from ..evaluation.features import fingerprint_of_module
 from ..models.generator import Generator
 from ..recipes.few_steps import DEFAULT, METHODS
-from ..recipes.taught import Taught, taught
+from ..recipes.taught import TEACHERS, Taught, taught
 from ..samplers.leap import Leap
 from ..training.rundir import RunDir
 from ..training.settings import Settings
@@ -153,7 +153,7 @@ def _source(
         raise UsageError(
             f"{path} holds a {run.about['recipe']}, which makes no images",
             where=path,
-            remedy="Distil a run of diffusion, ddpm or diffusevae.",
+            remedy=f"Distil a run of {TEACHERS}.",
         )
     source: Taught = taught(load(run.folder.read("recipe.json"), CATALOG), run.facts)
     tree = turned(METHODS[method], f"method '{method}'", source, settings)

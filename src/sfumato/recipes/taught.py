@@ -22,6 +22,7 @@ from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.reconstruction import Reconstruction, Shifted
+from ..nets.detail import FineDetail
 from ..objectives.distiller import Teaching
 from ..objectives.objective import Objective
 from ..objectives.progressive import Matching
@@ -34,6 +35,7 @@ from .sizes import spread
 
 ANCHORED = (VScaling, FlowScaling, EdmScaling, ConsistencyScaling)  # rows on which a student can answer
 FLOOR = 0.002  # sigma/alpha at which a consistency model's trajectories end
+TEACHERS = "diffusion, diffusevae, ddpm, improved-ddpm, vdm, ncsn, dit or jit"  # recipes that can teach
 MOST_STEPS = 4096  # of a teacher's grid; finer ones change nothing and take minutes to lay out
 
 
@@ -65,7 +67,7 @@ def taught(teacher: Any, facts: Facts) -> Taught:
     if found is None:
         raise UsageError(
             "only a diffusion model can be distilled, and this run is none",
-            remedy="Distil a run of diffusion, ddpm or diffusevae.",
+            remedy=f"Distil a run of {TEACHERS}.",
         )
     stage = next(s for s in reversed(teacher.arguments["stages"]) if s.make is Stage)
     plan = model.arguments.get("plan")
@@ -100,7 +102,7 @@ def told_the_end(model: Any) -> Any:
     """The generator whose network takes the end of a leap in its vector slot."""
 
     def grown(net: Any) -> Any:
-        if net.make is Shifted:
+        if net.make in (Shifted, FineDetail):
             return altered(net, net=grown(net.arguments["net"]))
         if net.arguments.get("vector_dim"):
             raise UsageError(
