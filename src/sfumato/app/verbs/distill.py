@@ -15,7 +15,11 @@ NAME = "distill"
 
 def command(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A trained run of diffusion, ddpm or diffusevae.")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A trained run of diffusion, diffusevae, ddpm, improved-ddpm, vdm, ncsn, dit or jit.",
+        ),
     ],
     method: Annotated[
         str, typer.Option("--method", help="easy, consistency, continuous, shortcut or progressive.")
