@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..core.errors import StorageError
 from ..data.facts import Facts
 from ..data.listing import SHEET, SHEET_OF
 from ..data.pixels import to_model
@@ -20,6 +21,7 @@ from .rows import Images
 from .run import Run
 
 DISK = Disk()
+SAMPLES = "samples"  # of a run folder: where verbs leave pictures unless told otherwise
 
 
 def as_stored(images: Images, facts: Facts) -> Images:
@@ -39,10 +41,13 @@ def prepared(folder: Path) -> Path:
     return folder
 
 
-def ready(out: Path | None) -> None:
-    """The place asked for, made before the work begins: StorageError now and not when all is drawn."""
-    if out is not None:
-        prepared(out)
+def ready(run: Run, out: Path | None) -> None:
+    """The place of what will be drawn, tried before the work begins: StorageError now and not after it."""
+    try:
+        DISK.probe(out or run.path / SAMPLES)
+    except StorageError as error:
+        remedy = error.remedy if out else "Give a folder that can be written to: --out FOLDER"
+        raise StorageError(error.what, where=error.where, remedy=remedy) from None
 
 
 def write_samples(
@@ -50,7 +55,7 @@ def write_samples(
 ) -> dict[str, Any]:
     """One file an image, grid.png and samples.json (seeds, labels and plan); where they are."""
     chosen = re.sub(r"[^A-Za-z0-9+.]+", "-", " ".join(f"{v}" for v in told.values() if v is not None))
-    folder = prepared(out or run.path / "samples" / f"n{len(images)}-seed{chosen}")
+    folder = prepared(out or run.path / SAMPLES / f"n{len(images)}-seed{chosen}")
     digits = max(4, len(str(len(images))))
     x = as_model(images, run.facts)
     files = [write_image(one, folder / f"{i:0{digits}}", run.facts).name for i, one in enumerate(images)]
@@ -75,7 +80,7 @@ def rows_picture(rows: Mapping[str, Images], facts: Facts) -> Any:
 
 def write_rows(run: Run, rows: Mapping[str, Images], out: Path | None, name: str) -> Path:
     """A picture of named rows; its path."""
-    folder = prepared(out or run.path / "samples")
+    folder = prepared(out or run.path / SAMPLES)
     path = folder / f"{name}.png"
     DISK.replace(path, grid.png(rows_picture(rows, run.facts)))
     return path

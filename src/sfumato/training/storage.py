@@ -73,6 +73,15 @@ class Disk:
             self.make(path.parent)
             self.guard(lambda: self.call(os.mkdir, path), path, "creating a folder")
 
+    def probe(self, folder: Path) -> None:
+        """A folder that exists and takes files, or StorageError: asked before the work that is to go there."""
+        self.make(folder)
+        aside = folder / f".probe-{os.getpid()}.partial"
+        try:
+            self.write(aside, b"")
+        finally:
+            self.drop(aside)
+
     def write(self, path: Path, data: bytes) -> None:
         """Create a new file with these bytes, forced to the disk; on failure the file is removed."""
 

@@ -46,6 +46,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
+    opened.folder.disk.probe(opened.path)  # now, not after all the drawing
     result = curve(
         opened,
         solvers=words(solvers),

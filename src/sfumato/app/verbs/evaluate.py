@@ -66,6 +66,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
+    opened.folder.disk.probe(opened.path)  # now, not after all the drawing
     result = evaluate(
         opened,
         count=count,

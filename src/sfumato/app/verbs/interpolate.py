@@ -37,7 +37,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    ready(out)
+    ready(opened, out)
     rows = opened.interpolate(
         count,
         between=between,

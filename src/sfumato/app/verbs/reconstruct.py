@@ -32,7 +32,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    ready(out)
+    ready(opened, out)
     asked = {"steps": steps, "solver": solver, "start": start, "guidance": guidance}
     result = opened.reconstruct(data, count, seed=seed, class_name=class_name, **asked)
     console.say(*result.notes)

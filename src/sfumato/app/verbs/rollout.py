@@ -32,7 +32,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    ready(out)
+    ready(opened, out)
     found = rollout(opened, data, count, seen=seen, seed=seed, draw=draw)
     path = write_rollout(opened, found, out)
     console.answer({"grid": str(path), **found.to_json()}, [*found.lines(), str(path)])

@@ -61,7 +61,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    ready(out)
+    ready(opened, out)
     asked = {"steps": steps, "solver": solver, "grid": grid, "eta": eta, "start": start}
     asked |= {"guidance": guidance, "interval": guidance_interval, "temperature": temperature}
     plan = opened.plan(classifier=classifier, guide=guide, **asked)

@@ -34,7 +34,7 @@ def command(
 
     console = Console(as_json)
     opened = open_run(run, device=device)
-    ready(out)
+    ready(opened, out)
     asked = {"steps": steps, "solver": solver, "guidance": guidance}
     result = opened.traverse(latents, count, reach=reach, seed=seed, class_name=class_name, **asked)
     grid = write_rows(opened, result.rows, out, "traverse")
