@@ -56,18 +56,38 @@ def student(trained, tmp_path_factory):
 # ------------------------------------------------------------------------------- what comes out
 
 
-def test_every_verb_takes_a_student(student, tmp_path, capsys):
+def test_every_verb_takes_a_student(student, trained, tmp_path, capsys):
     folder = shutil.copytree(student, tmp_path / "student")
+    teacher = shutil.copytree(trained / "model", tmp_path / "teacher")
     for words in (
         ["sample", folder, "-n", "4", "--class", "3"],
         ["interpolate", folder, "-n", "3"],
         ["traverse", folder, "-n", "3", "--latents", "2"],
         ["reconstruct", folder, "-n", "3"],
         ["evaluate", folder, "-n", "20"],
+        ["evaluate", teacher, "-n", "20"],
+        ["compare", teacher, folder],
+        ["likelihood", folder, "--bound", "elbo", "--against", "5"],
         ["sample", folder, "-n", "2", "--start", "0.8", "--steps", "1"],
     ):
         assert command([*map(str, words), "--json"]) == 0
     assert "Fr" in (folder / "report.html").read_text()
+    of_student, of_teacher = (
+        json.loads((path / "evaluation.json").read_text()) for path in (folder, teacher)
+    )
+    assert any(m["name"] == "VLB" for m in of_teacher["metrics"])
+    assert not any("VLB" in m["name"] for m in of_student["metrics"])
+    assert any("student has no likelihood" in note for note in of_student["notes"])
+
+
+@pytest.mark.parametrize(
+    "words", [["likelihood"], ["likelihood", "--bound", "ode"], ["evaluate", "--bound", "vlb"]]
+)
+def test_the_likelihood_of_a_student_is_its_teachers(student, trained, capsys, words):
+    assert command([words[0], str(student), *words[1:], "--json"]) == 2
+    told = answer(capsys)
+    assert "no likelihood" in told["error"] and told["where"] == str(student)
+    assert told["remedy"].endswith(f"sfumato likelihood {trained / 'model'}")
 
 
 def test_a_student_samples_without_its_teacher_and_as_its_plan_says(student, trained):

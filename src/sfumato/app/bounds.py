@@ -36,6 +36,7 @@ from .dequantising import Dequantising, chosen
 from .latents import NO_CHANCE, protocol_of
 from .probabilities import in_file
 from .run import Run, batches
+from .student import check_likelihood
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,11 @@ def vlb_metrics(run: Run, held_out: Dataset, about: About, seed: int = 0) -> tup
         return [], []
     count = min(UNASKED, len(held_out))
     try:
+        check_likelihood(run.about, run.path)
         found, method = variational_bounds(
             run.generator, batches(held_out, count, run.device), run.facts.levels, seed=seed
         )
-    except (UsageError, DataError) as error:  # no such bound, or images whose class is not told
+    except (UsageError, DataError) as error:  # no such bound (of a student), or images without a class
         return [], [f"{error.what[0].upper()}{error.what[1:]}."]
     note = GIVEN if "label" in run.generator.slots else ""
     protocol = replace(protocol_of(about, "held-out", count), plan=method)
@@ -228,6 +230,8 @@ def check(run: Run, asked: Asked) -> None:
     if asked.draws is not None and asked.draws < 1:
         raise UsageError(f"{asked.draws} draws", remedy="Ask for at least one.")
     _check_used(asked, run.facts.levels)
+    if asked.bound != "elbo":
+        check_likelihood(run.about, run.path)
     if asked.bound == "elbo":
         run.latent()
     elif asked.bound == "vlb":

@@ -2,6 +2,9 @@
 
 Guidance is built in; the solver belongs to what was learned; a student of halved steps knows its own number
 of them. Asking otherwise would give images, only bad ones, so it is refused by name.
+
+Nor has a student a likelihood. The bounds and the flow take the denoiser's answer for the mean of all x_0
+that may be under the noise, and a student's is where one trajectory ends.
 """
 
 from __future__ import annotations
@@ -13,6 +16,16 @@ from typing import Any
 from ..core.errors import UsageError
 from ..models.density import Plan
 from ..samplers.ddim import Ddim
+
+
+def check_likelihood(about: Mapping[str, Any], where: Path) -> None:
+    """UsageError for the likelihood by the denoiser of a student (see the module)."""
+    if "teacher" in about:
+        raise UsageError(
+            "a few-step student has no likelihood: its answers are ends of trajectories, not means",
+            where=where,
+            remedy=f"Ask its teacher: sfumato likelihood {about['teacher']['run']}",
+        )
 
 
 def check_student(about: Mapping[str, Any], plan: Plan, where: Path, asked: Mapping[str, Any]) -> None:
