@@ -3,6 +3,7 @@
 import json
 import shutil
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,6 +140,10 @@ def test_every_method_distils_a_pixel_model_by_its_command(pixel, tmp_path, caps
     run = sfumato.open(tmp_path / "student")
     assert isinstance(run.generator.plan.solver, solver)
     assert run.sample(2).shape == (2, 8, 8)
+    if method == "shortcut":
+        assert [way.calls for way in students(run)] == [1, 2, 4]
+        with pytest.raises(UsageError, match=r"1, 2, 4, \.\.\. 4 steps, not 8"):
+            run.sample(2, steps=8)
     if method == "progressive":
         assert [s.name for s in run.recipe.stages] == ["round-4", "round-2", "round-1"]
         assert {row["who"] for row in told["steps"]["rows"]} == {"student", "teacher"}
@@ -283,6 +288,8 @@ def test_the_default_budget_is_a_part_of_the_teachers(pixel):
         ({"first": 48}, "progressive", "no power of two"),
         ({"first": 2**29}, "progressive", "536,870,912 steps"),
         ({"first": 2**29}, "shortcut", "536,870,912 steps"),
+        ({"steps": 128}, "shortcut", "128 steps are more than the 64"),
+        ({"steps": 8, "first": 4}, "shortcut", "8 steps are more than the 4"),
         ({"warm": -1.0}, "continuous", "warms up"),
         ({"steps": 8, "first": 8}, "progressive", "cannot be halved"),
         ({"steps": 0}, "easy", "sampling steps"),
@@ -360,6 +367,17 @@ def test_a_student_is_not_asked_what_it_never_learned(student):
     check_student(run.about, halved, student, {"steps": 2})
     with pytest.raises(UsageError, match="learned to make 2 steps, not 4"):
         check_student(run.about, halved, student, {"steps": 4})
+    leaping = Plan(steps=2, solver=Leap())
+    for steps in (1, 2, 64):
+        check_student(run.about, leaping, student, {"steps": steps}, 64)
+    for steps in (0, 3, 128):
+        with pytest.raises(UsageError, match=rf"1, 2, 4, \.\.\. 64 steps, not {steps}"):
+            check_student(run.about, leaping, student, {"steps": steps}, 64)
+    for plan in (halved, leaping):
+        check_student(run.about, replace(plan, start=0.7), student, {"start": 0.7})
+        for own, asked in ((None, 0.7), (0.7, 0.5), (0.7, 3.0)):
+            with pytest.raises(UsageError, match="learned to start from"):
+                check_student(run.about, replace(plan, start=own), student, {"start": asked})
 
 
 def test_a_start_needs_a_first_guess(pixel, capsys):

@@ -47,7 +47,7 @@ from .paths import MOVED, ends_of, path
 from .planning import plan_of
 from .progress import Pace
 from .rows import Images, Reconstructions, Traversals
-from .student import check_student
+from .student import check_student, finest
 from .units import ranked
 from .weights import Weights, described, read_weights, recipe_of
 
@@ -101,7 +101,7 @@ class Run:
         steps, solver, grid, eta, guidance, interval, classifier, guide, temperature, start. UsageError for
         what would change nothing: steps of a VAE, guidance without a condition.
         """
-        check_student(self.about, self.generator.plan, self.path, asked)
+        check_student(self.about, self.generator.plan, self.path, asked, finest(self.recipe))
         return plan_of(self, **asked)
 
     def latent(self) -> tuple[Generator, LatentVariableModel]:

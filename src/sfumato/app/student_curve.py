@@ -45,6 +45,7 @@ from .judges import find_judge, judges
 from .names import plan_line
 from .run import Run
 from .step_table import STEPS, Row, StepTable, lines
+from .student import finest
 from .weights import fill_ended
 
 CALLS = (1, 2, 4, 8, 10, 50)
@@ -111,10 +112,10 @@ def compare_steps(
 
 
 def students(run: Run) -> Iterator[Way]:
-    """The student at 1, 2 and 4 calls; of rounds, each round's own student whose weights are still kept."""
+    """The student at 1, 2 and 4 calls if it can; of rounds, each one's whose weights are still kept."""
     generator, plan = run.generator, run.generator.plan
     if isinstance(plan.solver, (Consistency, Leap)):
-        for calls in (1, 2, 4):
+        for calls in (n for n in (1, 2, 4) if n <= (finest(run.recipe) or n)):
             yield Way("student", "student", calls, generator, replace(plan, steps=calls))
         return
     for stage in reversed(run.recipe.stages):

@@ -225,6 +225,11 @@ def shortcut(
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
     powers_of_two(steps=steps, first=first)
+    if steps > first:
+        raise UsageError(
+            f"{steps} steps are more than the {first} of the finest grid",
+            remedy=f"For example: --set first={steps}",
+        )
     before, scaling = prepared(teacher, row_of(teacher), 1.0, batch, 0.0, start)
     solver, grid = lazy(Leap)(teacher.data), lazy(Angle)(teacher.data)
     objective = lazy(Shortcut)(
