@@ -246,7 +246,7 @@ def test_a_student_goes_on_without_its_teachers_folder(pixel, tmp_path, stopped)
         assert torch.equal(a, b)
 
 
-def test_the_same_words_again_change_nothing_and_other_words_are_refused(pixel, tmp_path):
+def test_the_same_words_again_change_nothing_and_other_words_are_refused(pixel, tmp_path, capsys):
     out = tmp_path / "student"
     first = distill(pixel, out=out, **WORDS)
     again = distill(pixel, out=out, **WORDS)
@@ -256,6 +256,11 @@ def test_the_same_words_again_change_nothing_and_other_words_are_refused(pixel, 
             distill(pixel, **({"method": "easy", "out": out} | WORDS | change))
     with pytest.raises(UsageError, match="trained, not distilled"):
         distill(out, out=pixel, **WORDS)
+    words = ["--out", out, "--examples", "192", "--precision", "fp32", "--judged", "0"]
+    assert command(["distill", *map(str, [pixel, *words])]) == 0
+    told = capsys.readouterr().out
+    places = [told.index(f"sfumato {line}") for line in (f"evaluate {out}", f"evaluate {pixel}", "compare ")]
+    assert places == sorted(places)  # what was never evaluated cannot be compared
 
 
 def test_a_teacher_that_has_changed_is_told_and_what_was_stored_counts(pixel, tmp_path, capsys):

@@ -52,6 +52,7 @@ def command(
 ) -> None:
     """Distil RUN to a few steps. The same command again resumes; every other verb takes the student."""
     from ..distill import distill
+    from ..report import EVALUATION
     from ..step_table import read_steps
     from ..train import Budget
 
@@ -72,4 +73,6 @@ def command(
     )
     table = read_steps(student.path)
     console.answer(student.summary() | {"steps": table.to_json()}, [f"Done: {student.path}"])
-    console.next(*student.next_commands(), f"sfumato compare {run} {student.path}")
+    evaluated = (run / EVALUATION).exists()
+    first = student.next_commands() if evaluated else [*student.next_commands(), f"sfumato evaluate {run}"]
+    console.next(*first, f"sfumato compare {run} {student.path}")
