@@ -4,6 +4,7 @@ import json
 import shutil
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ import torch
 
 import sfumato
 from sfumato.app import distill as module
+from sfumato.app import student_curve
+from sfumato.app.catalog import NAMES
 from sfumato.app.cli import run as command
+from sfumato.app.compose import compose
 from sfumato.app.console import Console
 from sfumato.app.distill import distill
 from sfumato.app.step_table import lines, read_steps
@@ -20,8 +24,11 @@ from sfumato.app.student_curve import students
 from sfumato.app.teacher import check_teacher
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import DivergedError, Interrupted, RefusedError, UsageError
+from sfumato.core.lazy import build, dump
 from sfumato.models.density import Plan
 from sfumato.objectives.progressive import Progressive
+from sfumato.recipes.few_steps import METHODS
+from sfumato.recipes.taught import taught
 from sfumato.samplers.consistency import Consistency
 from sfumato.samplers.ddim import Ddim
 from sfumato.samplers.leap import Leap
@@ -175,6 +182,14 @@ def test_a_round_is_sampled_with_the_weights_that_taught_the_next(pixel, tmp_pat
         if folder.name.startswith("round-4-"):
             shutil.rmtree(folder)
     assert [way.calls for way in students(run)] == [1, 2, 8]  # what is gone is left out
+
+
+def test_teacher_and_student_step_by_angles_of_the_same_data(pixel):
+    facts = sfumato.open(pixel).facts
+    tree = compose("ddpm", facts, {})  # predicts the noise: its row knows nothing of the data
+    run = SimpleNamespace(facts=facts, folder=SimpleNamespace(read=lambda name: dump(tree, NAMES)))
+    grid = build(METHODS["easy"](taught(tree, facts))).model.plan.grid
+    assert student_curve._deviation(run) == grid.data != 0.5
 
 
 def test_points_are_distilled_like_images(tmp_path):

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.lazy import load
 from ..data.dataset import Dataset
 from ..evaluation.features import Features, extract
 from ..evaluation.frechet import frechet
@@ -28,6 +29,7 @@ from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..objectives.progressive import Progressive
+from ..recipes.taught import taught
 from ..report import grid
 from ..samplers.consistency import Consistency
 from ..samplers.ddim import Ddim
@@ -39,6 +41,7 @@ from ..samplers.solver import Solver
 from ..samplers.unipc import UniPC
 from ..training.stage import Stage
 from ..training.storage import to_json
+from .catalog import CATALOG
 from .console import Console
 from .evaluate import labels_like
 from .judges import find_judge, judges
@@ -151,8 +154,8 @@ def teachers(run: Run) -> Iterator[Way]:
 
 
 def _deviation(run: Run) -> float:
-    scaling = getattr(getattr(run.generator.density, "denoiser", None), "scaling", None)
-    return float(getattr(scaling, "data", 0.5))
+    """The standard deviation of what a teacher makes, as its students have it."""
+    return taught(load(run.folder.read("recipe.json"), CATALOG), run.facts).data
 
 
 # ----------------------------------------------------------------------------------- measuring
