@@ -17,15 +17,20 @@ from sfumato.app.catalog import NAMES
 from sfumato.app.cli import run as command
 from sfumato.app.compose import compose
 from sfumato.app.console import Console
+from sfumato.app.curve import Counting
 from sfumato.app.distill import distill
+from sfumato.app.names import plan_line
 from sfumato.app.step_table import lines, read_steps
 from sfumato.app.student import check_student
-from sfumato.app.student_curve import students
+from sfumato.app.student_curve import evaluations, students, teachers
 from sfumato.app.teacher import check_teacher
 from sfumato.app.train import Budget, train
 from sfumato.core.errors import DivergedError, Interrupted, RefusedError, UsageError
 from sfumato.core.lazy import build, dump
 from sfumato.models.density import Plan
+from sfumato.models.generator import CPU_ROWS
+from sfumato.models.given import seeds_of
+from sfumato.objectives.denoising import diffusion_of
 from sfumato.objectives.progressive import Progressive
 from sfumato.recipes.few_steps import METHODS
 from sfumato.recipes.taught import taught
@@ -119,8 +124,10 @@ def test_the_table_stands_beside_the_teacher_and_in_the_report(student):
     table = read_steps(student)
     by = table.by_sampler()
     assert [row.calls for row in by["student"]] == [1, 2, 4]
-    for name in ("teacher, DDIM", "teacher, best solver"):
-        assert [row.calls for row in by[name]] == [1, 2, 4, 8, 10, 50]
+    for name in ("teacher, DDIM", "teacher, best solver"):  # guided: no row at a single call
+        assert [row.calls for row in by[name]] == [2, 4, 8, 10, 50]
+        assert all("guidance 2" in row.plan for row in by[name])
+    assert by["teacher, DDIM"][-1].plan.startswith("25 ")
     assert table.protocol["samples"] == 30 and table.protocol["features"].startswith("classifier")
     assert all(np.isfinite([row.frechet, row.seconds]).all() for row in table.rows)
     assert len(lines(table)) == len(table.rows)
@@ -184,6 +191,33 @@ def test_a_round_is_sampled_with_the_weights_that_taught_the_next(pixel, tmp_pat
     assert [way.calls for way in students(run)] == [1, 2, 8]  # what is gone is left out
 
 
+def test_the_teacher_is_asked_for_what_its_student_was_taught(student, trained):
+    mine, teacher = sfumato.open(student), sfumato.open(trained / "model")
+    ways = list(teachers(teacher, mine))
+    assert all("guidance 2" in plan_line(way.generator, way.plan) for way in ways)
+    assert not any("guidance" in plan_line(way.generator, way.plan) for way in teachers(teacher))
+    assert all(way.plan.start is None for way in ways)
+
+
+@pytest.mark.parametrize("interval", [None, (-1.0, 3.0)])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_a_row_costs_the_evaluations_that_it_says(trained, scale, interval):
+    run = sfumato.open(trained / "model")
+    run.generator.plan = replace(run.generator.plan, scale=scale, interval=interval)
+    _, density = diffusion_of(run.generator)
+    for way in teachers(run):
+        if way.calls > 10:
+            continue
+        with Counting(density.denoiser) as counted:
+            way.generator.sample(CPU_ROWS, way.plan, seeds=seeds_of(0, CPU_ROWS))
+        cost = counted.per_row(CPU_ROWS)
+        assert cost == evaluations(density, way.plan) <= way.calls
+        more = replace(way.plan, steps=way.plan.steps + 1)
+        assert evaluations(density, more) > way.calls  # as many steps as the calls allow
+        if interval is None and way.sampler != "heun":
+            assert cost == way.calls
+
+
 def test_teacher_and_student_step_by_angles_of_the_same_data(pixel):
     facts = sfumato.open(pixel).facts
     tree = compose("ddpm", facts, {})  # predicts the noise: its row knows nothing of the data
@@ -212,6 +246,11 @@ def test_a_truncated_refiner_starts_from_the_first_guess(trained, tmp_path):
     assert run.generator.plan.start == 0.7
     assert run.generator.plan.grid.levels(run.generator.density.schedule, 1)[0].sigma > 1
     assert "first guess" in run.describe_plan() and run.sample(2).shape == (2, 8, 8)
+    assert all(way.plan.start == 0.7 for way in teachers(sfumato.open(trained / "model"), run))
+    run.plan(start=0.5)  # a consistency function knows every level it was trained on, and no other
+    with pytest.raises(UsageError, match=r"from 0.7 times as much noise as signal, not from 3") as caught:
+        run.plan(start=3.0)
+    assert caught.value.where == run.path and "--set start=3" in caught.value.remedy
 
 
 # ------------------------------------------------------------------------------- going on

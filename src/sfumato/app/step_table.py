@@ -19,7 +19,7 @@ NAMES = {"student": "student", "ddim": "teacher, DDIM"}
 class Row:
     """One point of the table.
 
-    who, sampler      "student" or "teacher", and by what;  calls  of the network for an image
+    who, sampler      "student" or "teacher", and by what;  calls  of the network for an image, at most
     frechet, spread   distance to held-out images and its standard error
     seconds           for an image, on the machine that measured;  plan  the sampler in words
     """

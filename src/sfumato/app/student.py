@@ -19,11 +19,21 @@ from typing import Any
 
 from ..core.errors import UsageError
 from ..models.density import Plan
+from ..objectives.distiller import Distiller, Teaching
 from ..objectives.shortcut import Shortcut
 from ..samplers.consistency import Consistency
 from ..samplers.ddim import Ddim
 from ..samplers.leap import Leap
 from ..training.stage import Recipe, Stage
+
+
+def built_in(recipe: Recipe) -> Teaching:
+    """The guidance a student has built in, which one of its stages learns; scale 1 for none."""
+    for stage in recipe.stages:
+        objective = stage.objective if isinstance(stage, Stage) else None
+        if isinstance(objective, Distiller) and objective.teaching.scale != 1.0:
+            return objective.teaching
+    return Teaching()
 
 
 def finest(recipe: Recipe) -> int | None:

@@ -3,7 +3,11 @@
     Frechet distance to held-out images, in the most telling features at hand
         student            its own solver at 1, 2 and 4 calls; after rounds of halving, each round's student
         teacher, ddim      at 1, 2, 4, 8, 10 and 50
-        teacher, best      the best of UniPC, DPM-Solver++ and Heun at the same calls
+        teacher, best      the best of UniPC, DPM-Solver++ and Heun at no more calls
+
+The teacher is asked for what the student was taught: with the guidance that the student has built in, and
+from the same start. A call is one evaluation of the network for an image. Where guidance is on a step takes
+two of them, so a guided teacher makes half as many steps at the same calls, and has no row at 1.
 
 All samples have the same seeds and classes, and all distances the same count, so they may be ranked. The
 table is steps.json in the run's folder; pictures show teacher and student for the same seeds.
@@ -22,12 +26,17 @@ import torch
 from torch import Tensor
 
 from ..core.lazy import load
+from ..core.stable import Scalar
 from ..data.dataset import Dataset
+from ..diffusion.schedule import Until
 from ..evaluation.features import Features, extract
 from ..evaluation.frechet import frechet
+from ..guidance.strength import Strength
 from ..models.density import Plan
+from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
+from ..objectives.denoising import diffusion_of
 from ..objectives.progressive import Progressive
 from ..recipes.taught import taught
 from ..report import grid
@@ -48,7 +57,7 @@ from .judges import find_judge, judges
 from .names import plan_line
 from .run import Run
 from .step_table import STEPS, Row, StepTable, lines
-from .student import finest
+from .student import built_in, finest
 from .weights import fill_ended
 
 CALLS = (1, 2, 4, 8, 10, 50)
@@ -81,7 +90,7 @@ def compare_steps(
 ) -> StepTable:
     """Measure a student and its teacher (None: the student alone); writes steps.json and a picture."""
     console = console or Console()
-    ways = [*students(run), *(teachers(teacher) if teacher is not None else ())]
+    ways = [*students(run), *(teachers(teacher, run) if teacher is not None else ())]
     held_out, train = run.data.held_out, run.training
     if len(held_out) < LEAST:
         console.say(f"No table of steps: {len(held_out)} images are held out, and it takes {LEAST}.")
@@ -135,9 +144,13 @@ def _after(run: Run, stage: Stage) -> Generator | None:
     return generator if fill_ended(generator, run.folder, stage) else None
 
 
-def teachers(run: Run) -> Iterator[Way]:
-    """The teacher by DDIM and by solvers of second order, at the same calls."""
-    generator, plan = run.generator, run.generator.plan
+def teachers(run: Run, student: Run | None = None) -> Iterator[Way]:
+    """The teacher by DDIM and by solvers of second order, each with the most steps that the calls allow.
+
+    As a student of it was taught; None: guided and started as its own plan says.
+    """
+    generator, plan = run.generator, _asked(run, student)
+    _, density = diffusion_of(generator)
     angle = Angle(_deviation(run))
     ways: list[tuple[str, Solver[Any], Grid]] = [
         ("ddim", Ddim(), angle),
@@ -148,9 +161,38 @@ def teachers(run: Run) -> Iterator[Way]:
     for name, solver, steps in ways:
         for calls in CALLS:
             if name == "heun" and calls < 8:
-                continue  # an odd number of calls: 2n - 1 of n steps
-            n = (calls + 1) // 2 if name == "heun" else calls
-            yield Way("teacher", name, calls, generator, replace(plan, steps=n, solver=solver, grid=steps))
+                continue
+            for n in range(calls, 0, -1):
+                way = replace(plan, steps=n, solver=solver, grid=steps)
+                if evaluations(density, way) <= calls:
+                    yield Way("teacher", name, calls, generator, way)
+                    break
+
+
+def evaluations(density: Diffusion, plan: Plan) -> int:
+    """How often a plan evaluates the network for an image: twice where it is guided, n and n - 1 by Heun."""
+    again = isinstance(plan.solver, Heun)
+    strength = Strength(plan.scale, plan.interval)
+    if plan.interval is None:
+        return (2 * plan.steps - 1 if again else plan.steps) * _models(plan.scale)
+    schedule = density.schedule if plan.start is None else Until(density.schedule, plan.start)
+    levels = plan.grid.levels(schedule, plan.steps)[:-1]
+    return sum(_models(strength.at(level)) for level in [*levels, *(levels[1:] if again else ())])
+
+
+def _models(scale: Scalar) -> int:
+    """How many answers guidance takes: one where that of a single model is the whole of it."""
+    return 1 if scale in (0.0, 1.0) else 2
+
+
+def _asked(teacher: Run, student: Run | None) -> Plan:
+    """The teacher's plan with the guidance and the start of a student."""
+    plan = teacher.generator.plan
+    if student is None:
+        return plan
+    built = built_in(student.recipe)
+    start = student.generator.plan.start
+    return replace(plan, scale=built.scale, interval=built.interval, start=start)
 
 
 def _deviation(run: Run) -> float:
@@ -207,11 +249,11 @@ def picture(run: Run, teacher: Run | None, seed: int) -> bytes:
 
     rows: list[tuple[str, Tensor]] = []
     if teacher is not None:
-        whole = teacher.generator.plan
+        whole = _asked(teacher, run)
         rows.append((f"teacher: {plan_line(teacher.generator, whole)}", row(teacher.generator, whole)))
         rows += [
             (f"{way.who}: {plan_line(way.generator, way.plan)}", row(way.generator, way.plan))
-            for way in teachers(teacher)
+            for way in teachers(teacher, run)
             if way.sampler == "ddim" and way.calls in (1, 2, 4)
         ]
     rows += [(f"{w.who}: {plan_line(w.generator, w.plan)}", row(w.generator, w.plan)) for w in students(run)]
