@@ -43,3 +43,19 @@ def test_training_and_looking_inside_the_data_leave_the_data_as_they_are(photos,
     opened = sfumato.open(run)
     assert len(opened.whole) == 24 and opened.about["fingerprint"] == seen["fingerprint"]
     assert {p: p.read_bytes() for p in run.rglob("*.safetensors")} == weights
+
+
+@pytest.mark.parametrize("more", [[], ["--fresh"]])
+def test_files_of_others_stay_where_they_are(tmp_path, capsys, more):
+    """Another program's run.json and the like, and a whole folder of images given as --out by mistake."""
+    out = tmp_path / "project"
+    for name in ("data.json", "run.json", "recipe.json", "data-preview.png", "src/main.py"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text('{"mine": 1}')
+    assert command(["train", "vae", "digits", "--out", str(out), *SMALL, *more]) == 2
+    told = answer(capsys)
+    assert (
+        "data-preview.png, data.json, recipe.json and 2 more" in told["error"] and "--out" in told["remedy"]
+    )
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(files) == 5 and {p.read_text() for p in files} == {'{"mine": 1}'}

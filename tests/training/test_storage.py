@@ -230,6 +230,47 @@ def test_what_never_got_as_far_as_a_checkpoint_is_described_anew(tmp_path):
     assert run.read("recipe.json") == {"lr": 2} and run.read("run.json") == {"seed": 1}
 
 
+def test_a_folder_of_others_is_refused_with_its_bytes_as_they_were(tmp_path):
+    place = tmp_path / "project"
+    (place / "samples").mkdir(parents=True)
+    (place / ".git").mkdir()
+    for name in ("data.json", "run.json", "recipe.json", "data-preview.png", "samples/main-0.png"):
+        (place / name).write_text("{}")
+    before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
+    for gone in ("run.json", "recipe.json", "data.json", None):
+        with pytest.raises(UsageError, match=r"\.git, data-preview\.png, ") as caught:
+            RunDir(place).begin({"lr": 1}, {"size": 8}, {})
+        assert "--out" in caught.value.remedy
+        assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
+        if gone is not None:
+            (place / gone).unlink()
+            del before[place / gone]
+    assert not (place / "checkpoints").exists()
+
+
+def test_what_a_killed_beginning_left_is_no_folder_of_others(tmp_path):
+    """Every state between the first folder and recipe.json begins again; so does one of hidden files."""
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / ".DS_Store").write_text("x")
+    (run.path / ".run.json.partial").write_text("x")
+    for folder in (run.checkpoints, run.averages, run.samples):
+        run.refuse_foreign()
+        folder.mkdir()
+    for name in ("run.json", "data.json", "recipe.json"):
+        run.refuse_foreign()
+        (run.path / name).write_bytes(to_json({"lr": 1}))
+    assert run.begin({"lr": 2}, {"size": 8}, {})
+    with pytest.raises(UsageError, match="what no run put there"):
+        run.refuse_foreign(["recipe"])  # the words of a run are told by who writes them
+    (run.path / "run.json").write_text("[1")
+    with pytest.raises(UsageError, match="what no run put there"):
+        run.begin({"lr": 2}, {"size": 8}, {})
+    whole = fresh(tmp_path / "whole", saves=1)
+    (whole.path / "run.json").unlink()
+    whole.refuse_foreign(["recipe"])  # a checkpoint is proof enough
+
+
 def test_a_full_disk_does_not_unlock(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left")

@@ -3,7 +3,7 @@
 A run is its recipe and its data; those differing is refused by RunDir.begin, leaf by leaf. The words
 besides are compared here: other held-out images or other options of the data are refused by name,
 another budget is said, with which one holds. The same words and data with another recipe: its code has
-changed since.
+changed since. A folder of other files is refused before anything in it is touched.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ..training.state import EARLIER
 from ..training.storage import from_json, to_json
 from .console import Console
 from .doctor import preview_of
+from .weights import WORDS
 
 
 def begin(
@@ -40,7 +41,8 @@ def begin(
     fresh: bool,
     console: Console,
 ) -> None:
-    """Describe a new run, or check that the folder holds this very one."""
+    """Describe a new run, or check that the folder holds this very one; UsageError for a folder of others."""
+    folder.refuse_foreign(WORDS)
     if fresh:
         start_again(folder, console)
     software = {

@@ -46,6 +46,7 @@ from .probabilities import check_probabilities
 from .progress import listener
 from .report import write_report
 from .run import Run
+from .weights import WORDS
 
 DEFAULT_HOURS = 0.5
 FEWEST = 8  # training examples
@@ -134,6 +135,7 @@ def train(
     world = world_of(device)
     console = (console or Console()) if world.main else Console(silent=True)
     folder = RunDir(Path(out) if out else default_folder(recipe, data))
+    folder.refuse_foreign(WORDS)  # before the data are read; again before anything is written
     console.say(f"Run folder: {folder.path}")
     whole, parts = read_data(data, test, held_out, options or {}, console)
     facts = replace(parts.train.facts, fingerprint=whole.fingerprint)

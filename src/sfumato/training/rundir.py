@@ -27,7 +27,7 @@ from typing import Any
 
 from ..core.errors import RefusedError, UsageError
 from .lock import lock
-from .storage import JSON_LIMIT, Disk, from_json, read_regular, seal, sha256, to_json, unseal
+from .storage import JSON_LIMIT, MANIFEST, Disk, from_json, read_regular, seal, sha256, to_json, unseal
 
 DESCRIPTION = ("recipe.json", "data.json")
 
@@ -60,12 +60,49 @@ class RunDir:
 
     # ------------------------------------------------------------------------- description
 
+    def refuse_foreign(self, words: Sequence[str] = ()) -> None:
+        """UsageError naming what is in the folder where it is neither empty nor a run; nothing is changed.
+
+        A run has a checkpoint, or what `begin` makes first: the three folders, and descriptions that are JSON
+        objects, run.json with these words. Hidden files say nothing about a folder.
+        """
+        if not self.path.is_dir():  # a file in the way is told by who writes
+            return
+        own = (self.checkpoints, self.averages, self.samples)
+        entries = self.disk.guard(
+            lambda: sorted(self.path.iterdir()), self.path, "looking into the run folder"
+        )
+        there = [p for p in entries if not _is_leftover(p.name) and not (p.name[0] == "." and p.is_file())]
+        there = [p for p in there if not (p in own and p.is_dir() and not any(p.iterdir()))]
+        begun = any(_order(n) and (self.checkpoints / n / MANIFEST).exists() for n in self.names())
+        if not there or begun or (all(p.is_dir() for p in own) and self._described(words)):
+            return
+        more = f" and {len(there) - 3:,} more" if len(there) > 3 else ""
+        raise UsageError(
+            f"the folder holds what no run put there: {', '.join(p.name for p in there[:3])}{more}",
+            where=self.path,
+            remedy="Give a new folder with --out; nothing in this one was changed.",
+        )
+
+    def _described(self, words: Sequence[str]) -> bool:
+        found: dict[str, Any] = {}
+        for name in ("run.json", *DESCRIPTION):
+            if (self.path / name).exists():
+                try:
+                    found[name] = self.read(name)
+                except RefusedError:
+                    return False
+        objects = all(isinstance(value, dict) for value in found.values())
+        return objects and "run.json" in found and set(words) <= found["run.json"].keys()
+
     def begin(self, recipe: Any, facts: Any, about: Mapping[str, Any]) -> bool:
         """Create the folder, or check that it holds the same recipe and data; True if it is new.
 
         New is also what never got as far as a checkpoint: nothing is bound to its description yet.
-        UsageError lists what differs (a changed recipe is another run). Leftovers are removed.
+        UsageError lists what differs (a changed recipe is another run), or files of others. Leftovers are
+        removed.
         """
+        self.refuse_foreign()
         for folder in (self.checkpoints, self.averages, self.samples):
             self.disk.make(folder)
         self.clean()
