@@ -1,6 +1,7 @@
 """The command line answers in one message with the right exit code, and does not load torch to say hello."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,11 +14,17 @@ from hypothesis import strategies as st
 
 import sfumato
 from sfumato.app import progress
+from sfumato.app.catalog import NAMES
 from sfumato.app.cli import run
+from sfumato.app.compose import compose
 from sfumato.app.console import Console
-from sfumato.app.options import parse_set
+from sfumato.app.options import numbers, parse_set
 from sfumato.app.train import world_of
 from sfumato.core.errors import UsageError
+from sfumato.core.lazy import dump
+from sfumato.data.facts import Facts
+
+FACTS = Facts(1, (8, 8), "uint8", 0.0, 255.0, count=200)
 
 
 def test_help_answers_without_torch():
@@ -149,10 +156,38 @@ def test_any_text_is_a_setting_or_our_error(text):
         assert len(settings) == 1
 
 
-@pytest.mark.parametrize("text", ["a=NaN", "a=Infinity", "=3", "a"])
+@pytest.mark.parametrize(
+    "text", ["a=NaN", "a=Infinity", "a=1e999", "a=-1e999", "a=[1,[1e999]]", f"a={'9' * 5000}", "=3", "a"]
+)
 def test_settings_that_mean_nothing_are_refused(text):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         parse_set([text])
+    assert caught.value.remedy and len(str(caught.value)) < 400
+
+
+digits = st.sampled_from(
+    ["9", "\u00b2", "\u0663", "\uff11", "1e", ".", "-", "[", "\u221e", "Infinity", "NaN"]
+)
+extremes = st.lists(digits, min_size=1, max_size=6).map("".join) | st.integers(1, 6000).map(lambda n: "9" * n)
+PLACES = ("beta", "free_bits", "width", "stages.vae.epochs", "stages.vae.rate.peak", "stages.vae.batch")
+
+
+@given(st.sampled_from(PLACES) | digits.map("stages.{}.batch".format), extremes)
+def test_no_number_brings_a_recipe_to_a_bug(place, text):
+    """Infinities, huge integers and digits of other scripts, as keys and as values: composed, or refused."""
+    try:
+        tree = compose("vae", FACTS, parse_set([f"{place}={text}"]))
+    except UsageError as error:
+        assert error.remedy and len(str(error)) < 400
+    else:
+        assert math.isfinite(json.loads(json.dumps(dump(tree, NAMES), allow_nan=False))["stages"][0]["share"])
+
+
+def test_whole_numbers_in_lists_are_ascii_and_short():
+    assert numbers("--steps", "5, 10") == [5, 10]
+    for word in ("\u00b2", "9" * 5000, "1e3"):
+        with pytest.raises(UsageError, match="whole numbers"):
+            numbers("--steps", word)
 
 
 def test_a_bug_exits_with_one_and_leaves_a_report(capsys, monkeypatch):

@@ -93,6 +93,9 @@ def test_override_reaches_defaults_lists_by_number_and_parts_by_name():
     [
         ("bikes.a.front.raduis", 1.0, "Did you mean 'radius'"),
         ("bikes.c.front.radius", 1.0, "no entry 'c'"),
+        ("bikes.\u00b2.front.radius", 1.0, "no entry"),
+        (f"bikes.{'1' * 5000}.front.radius", 1.0, "no entry"),
+        ("bikes.a.front.radius", 10**400, "beyond all floats"),
         ("bikes.a.front.spokes", 1.5, "takes int"),
         ("bikes.a.front.spokes", "many", "takes int"),
         ("bikes.a.front.tubeless", 1, "takes bool"),

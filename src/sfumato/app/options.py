@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +84,13 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a dial or a leaf of the recipe; repeatable."),
 ]
 
+LONGEST = 100  # digits of a number; a float holds 308 of them
+
+
+def shortened(text: str) -> str:
+    """A text as a message can show it."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
 
 def words(text: str) -> list[str]:
     """Words parted by commas."""
@@ -93,9 +101,10 @@ def numbers(option: str, text: str) -> list[int]:
     """Whole numbers parted by commas; UsageError for anything else."""
     found = words(text)
     for word in found:
-        if not (word.isascii() and word.isdigit()):
+        if not (word.isascii() and word.isdigit() and len(word) <= LONGEST):
             raise UsageError(
-                f"{option} takes whole numbers, not '{word}'", remedy=f"For example: {option} 5,10,20"
+                f"{option} takes whole numbers, not '{shortened(word)}'",
+                remedy=f"For example: {option} 5,10,20",
             )
     return [int(word) for word in found]
 
@@ -113,22 +122,48 @@ def part(value: float | None) -> float | None:
 
 
 def parse_set(entries: list[str] | None) -> dict[str, Any]:
-    """{key: value} of repeated KEY=VALUE; a value is JSON where it parses as JSON, a word otherwise."""
-    import json
+    """{key: value} of repeated KEY=VALUE; a value is JSON where it parses as JSON, a word otherwise.
 
-    def refuse(word: str) -> Any:
-        raise UsageError(f"'{word}' is no finite number", where=entry)
-
+    UsageError for what is no KEY=VALUE, and for numbers that are not finite or have more than LONGEST digits.
+    """
     settings: dict[str, Any] = {}
     for entry in entries or []:
         key, equals, text = entry.partition("=")
         if not equals or not key.strip():
-            raise UsageError("--set takes KEY=VALUE", where=entry, remedy="For example: --set width=96")
-        try:
-            value = json.loads(text, parse_constant=refuse)
-        except json.JSONDecodeError:
-            value = {"True": True, "False": False, "None": None}.get(text, text)
-        except RecursionError:
-            raise UsageError("a value is nested too deeply", where=entry[:60]) from None
-        settings[key.strip()] = value
+            raise UsageError(
+                "--set takes KEY=VALUE", where=shortened(entry), remedy="For example: --set width=96"
+            )
+        settings[key.strip()] = _value(text, shortened(entry))
     return settings
+
+
+def _value(text: str, where: str) -> Any:
+    """The value of a setting; `where` is what a refusal shows."""
+    import json
+
+    def refuse(word: str) -> UsageError:
+        told = f"'{shortened(word)}' is no number that can be used"
+        remedy = f"Give a finite number of at most {LONGEST} digits; a value left out keeps its default."
+        return UsageError(told, where=where, remedy=remedy)
+
+    def constant(word: str) -> Any:
+        raise refuse(word)
+
+    def whole(word: str) -> int:
+        if len(word) > LONGEST:
+            raise refuse(word)
+        return int(word)
+
+    def real(word: str) -> float:
+        if not math.isfinite(number := float(word)):
+            raise refuse(word)
+        return number
+
+    try:
+        return json.loads(text, parse_constant=constant, parse_int=whole, parse_float=real)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
+    except RecursionError:
+        raise UsageError(
+            "a value is nested too deeply", where=where, remedy="Give a number, a word or a list of them."
+        ) from None

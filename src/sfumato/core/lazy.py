@@ -19,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from .errors import RefusedError, UsageError, did_you_mean
 
+ANEW = "Restore the file from a copy, or train anew."
 MORE = "Change the values of the part that stands there instead."
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,7 +90,10 @@ def dump(tree: Any, names: Mapping[Callable[..., Any], str]) -> Any:
         return {k: dump(v, names) for k, v in tree.items()}
     if tree is None or isinstance(tree, (bool, int, float, str)):
         return tree
-    raise UsageError(f"a recipe holds numbers, words and postponed calls, not {type(tree).__name__}")
+    raise UsageError(
+        f"a recipe holds numbers, words and postponed calls, not {type(tree).__name__}",
+        remedy="Give a plain value, or postpone the call with lazy.",
+    )
 
 
 def load(value: Any, catalog: Mapping[str, Callable[..., Any]], path: str = "recipe") -> Any:
@@ -102,7 +106,7 @@ def load(value: Any, catalog: Mapping[str, Callable[..., Any]], path: str = "rec
         try:
             return lazy(catalog[name])(**arguments)
         except TypeError as error:
-            raise RefusedError(str(error), where=path) from None
+            raise RefusedError(str(error), where=path, remedy=ANEW) from None
     if isinstance(value, dict):
         return {k: load(v, catalog, f"{path}.{k}") for k, v in value.items()}
     if isinstance(value, list):
@@ -153,7 +157,8 @@ def _override(tree: Any, keys: list[str], value: Any, path: str, catalog: Mappin
         return type(tree)(
             _override(v, rest, value, path, catalog) if i == at else v for i, v in enumerate(tree)
         )
-    raise UsageError(f"nothing to set below '{'.'.join(path.split('.')[: -len(keys)])}'", where=path)
+    above = ".".join(path.split(".")[: -len(keys)])
+    raise UsageError(f"nothing to set below '{above}'", where=path, remedy=f"Set {above} itself.")
 
 
 def _position(items: list[Any] | tuple[Any, ...], key: str, path: str) -> int:
@@ -161,9 +166,10 @@ def _position(items: list[Any] | tuple[Any, ...], key: str, path: str) -> int:
     names = [v.arguments.get("name") if isinstance(v, Lazy) else None for v in items]
     if key in names:
         return names.index(key)
-    if key.isdigit() and int(key) < len(items):
-        return int(key)
-    known = [n for n in names if n] or [str(i) for i in range(len(items))]
+    places = [str(i) for i in range(len(items))]
+    if key in places:
+        return places.index(key)
+    known = [n for n in names if n] or places
     raise UsageError(f"no entry '{key}'", where=path, remedy=did_you_mean(key, known))
 
 
@@ -188,7 +194,7 @@ def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, A
     if isinstance(value, bool) or value is None:
         fits = type(value) in kinds
     elif isinstance(value, int) and int not in kinds and float in kinds:
-        return float(value)
+        return _real(value, path)
     elif isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:
         return int(value)
     elif isinstance(value, list) and tuple in kinds:
@@ -197,8 +203,24 @@ def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, A
         fits = type(value) in kinds
     if not fits and kinds <= {int, float, bool, str, tuple, list, type(None)}:
         words = " or ".join(sorted("nothing" if k is type(None) else k.__name__ for k in kinds))
-        raise UsageError(f"{path} takes {words}, not {value!r}", where=path)
+        raise UsageError(f"{path} takes {words}, not {value!r:.60}", where=path, remedy=_like(path, old))
     return value
+
+
+def _like(path: str, old: Any) -> str:
+    """What a place could be set to, by what stands there."""
+    plain = isinstance(old, (bool, int, float, str)) and old != ""
+    return f"For example: --set {path}={old}" if plain else "Leave it out to keep the default."
+
+
+def _real(value: int, path: str) -> float:
+    """A whole number as a float; UsageError for one beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(
+            "a number beyond all floats", where=path, remedy="Give one of at most 308 digits."
+        ) from None
 
 
 def _part(name: str, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from ..training.rates import Cosine
 from ..training.stage import Recipe, Stage
 from .sizes import PATCH_FROM, likelihood_of, mixture_of
 
-LEVELS = 12
+LEVELS, MOST_LEVELS = 12, 1_000
 EPOCHS = 100.0
 
 
@@ -48,8 +48,9 @@ def hvae(
     free_bits    nats of KL per unit below which nothing is gained
     batch        images in a training step; small ones learn most in little time, a GPU wants more
     """
-    if levels < 1 or latent < 1:
-        raise UsageError(f"a ladder of {levels} levels with {latent} channels", remedy="Give 1 or more.")
+    if not 1 <= levels <= MOST_LEVELS or latent < 1:
+        remedy = f"Give 1 to {MOST_LEVELS} levels, and 1 channel or more."
+        raise UsageError(f"a ladder of {levels} levels with {latent} channels", remedy=remedy)
     patch = 2 if facts.space and max(facts.space) >= PATCH_FROM and min(facts.space) > 1 else 1
     scales = len(scales_of(facts.space or (1,), patch))
     if levels < scales:
