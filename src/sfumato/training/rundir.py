@@ -214,7 +214,7 @@ class RunDir:
             raise RefusedError(
                 "no valid checkpoint: " + "; ".join(f"{name}: {why}" for name, why in bad.items()),
                 where=self.path,
-                remedy="Restore the folder from a copy, or start again with --fresh (the old folder is kept).",
+                remedy="Restore the folder from a copy, or start again with --fresh (the old one is kept).",
             )
         return None
 
