@@ -1,4 +1,4 @@
-"""Places that cannot be written to: said before the work, never after it, and never instead of what was found."""
+"""Places that cannot be written to: said before the work, not after it nor instead of what was found."""
 
 import errno
 import json

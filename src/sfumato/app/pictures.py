@@ -1,8 +1,7 @@
-"""Files a verb leaves behind: images in the depth of the data, a grid, and JSON that tells how."""
+"""Pictures a verb leaves behind: rows of images in the depth of the data, under their names."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from torch import Tensor
 
 from ..core.errors import StorageError
 from ..data.facts import Facts
-from ..data.listing import SHEET, SHEET_OF
 from ..data.pixels import to_model
-from ..data.write import write_image
 from ..report import grid
-from ..training.storage import Disk, to_json
+from ..training.storage import Disk
 from .rows import Images
 from .run import Run
 
@@ -48,25 +45,6 @@ def ready(run: Run, out: Path | None) -> None:
     except StorageError as error:
         remedy = error.remedy if out else "Give a folder that can be written to: --out FOLDER"
         raise StorageError(error.what, where=error.where, remedy=remedy) from None
-
-
-def write_samples(
-    run: Run, images: Images, out: Path | None, told: Mapping[str, Any], origin: Mapping[str, list[Any]]
-) -> dict[str, Any]:
-    """One file an image, grid.png and samples.json (seeds, labels and plan); where they are."""
-    chosen = re.sub(r"[^A-Za-z0-9+.]+", "-", " ".join(f"{v}" for v in told.values() if v is not None))
-    folder = prepared(out or run.path / SAMPLES / f"n{len(images)}-seed{chosen}")
-    digits = max(4, len(str(len(images))))
-    x = as_model(images, run.facts)
-    files = [write_image(one, folder / f"{i:0{digits}}", run.facts).name for i, one in enumerate(images)]
-    sheet = folder / SHEET
-    shown = grid.grid(x[:256], run.facts)
-    DISK.replace(sheet, grid.png(shown))
-    DISK.replace(
-        folder / SHEET_OF,
-        to_json({"run": str(run.path), "count": len(images), **told, **origin, "files": files}),
-    )
-    return {"folder": str(folder), "grid": str(sheet), "count": len(images), **told}
 
 
 def rows_picture(rows: Mapping[str, Images], facts: Facts) -> Any:

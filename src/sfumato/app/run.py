@@ -40,6 +40,7 @@ from ..models.vqvae import VqVae
 from ..training.rundir import RunDir
 from .conversions import conversions
 from .device import best_device
+from .drawing import blocks, origin
 from .guiding import sampler
 from .levels import moved, title
 from .names import plan_line
@@ -177,24 +178,15 @@ class Run:
         pace: told of every block of images that is drawn.
         """
         plan = plan or self.plan(**asked)
-        given, seeds = self.given(count, class_name, plan), seeds_of(seed, count)
         drew = None if pace is None else pace.drew
-        x = sampler(self, plan).sample(count, plan, given, seeds=seeds, batch=batch, drew=drew)
-        return self.images(x)
+        parts = blocks(self, plan, seeds_of(seed, count), class_name, batch, drew)
+        return np.concatenate([self.images(x) for x in parts])
 
     def origin(
         self, count: int, *, seed: int = 0, class_name: str | None = None, plan: Plan | None = None
     ) -> dict[str, list[Any]]:
         """What each of `count` samples came from: its own seed, and its class if the plan knows classes."""
-        plan = plan or self.generator.plan
-        seeds, given = seeds_of(seed, count), self.given(count, class_name, plan)
-        found: dict[str, list[Any]] = {"seeds": list(seeds)}
-        generator = sampler(self, plan)
-        if "label" in generator.slots and self.facts.classes:
-            label = generator.draw(seeds, plan, given).label
-            if label is not None:
-                found["labels"] = [self.facts.classes[int(k)] for k in label]
-        return found
+        return origin(self, plan or self.generator.plan, seeds_of(seed, count), class_name)
 
     def given(self, count: int, class_name: str | None, plan: Plan | None = None) -> Given:
         """The class asked for, as labels."""

@@ -74,7 +74,7 @@ class Disk:
             self.guard(lambda: self.call(os.mkdir, path), path, "creating a folder")
 
     def probe(self, folder: Path) -> None:
-        """A folder that exists and takes files, or StorageError: asked before the work that is to go there."""
+        """A folder that exists and takes files, or StorageError: asked before the work that fills it."""
         self.make(folder)
         aside = folder / f".probe-{os.getpid()}.partial"
         try:

@@ -54,10 +54,10 @@ def command(
 ) -> None:
     """Write images, a grid, and a JSON file with seeds and labels. Image k depends on (SEED, k) alone."""
     from ..names import plan_line
-    from ..pictures import ready, write_samples
+    from ..pictures import ready
     from ..planning import plan_origin
-    from ..progress import Pace
     from ..run import open_run
+    from ..samples import Order, write_samples
 
     console = Console(as_json)
     opened = open_run(run, device=device)
@@ -65,12 +65,12 @@ def command(
     asked = {"steps": steps, "solver": solver, "grid": grid, "eta": eta, "start": start}
     asked |= {"guidance": guidance, "interval": guidance_interval, "temperature": temperature}
     plan = opened.plan(classifier=classifier, guide=guide, **asked)
+    opened.given(1, class_name, plan)  # refuses a class that is none before anything is replaced
     line = plan_line(opened.generator, plan)
     console.say(f"Plan: {line}{plan_origin(opened, **asked)}")
-    pace = Pace(console, count)
-    images = opened.sample(count, seed=seed, class_name=class_name, batch=batch, plan=plan, pace=pace)
     told = {"seed": seed, "class": class_name, "plan": line}
-    origin = opened.origin(count, seed=seed, class_name=class_name, plan=plan)
-    written = write_samples(opened, images, out, told, origin)
+    words = asked | {"classifier": classifier, "guide": guide, "batch": batch}
+    order = Order(count, seed, class_name, plan, told, words, batch)
+    written = write_samples(opened, order, out, console)
     console.answer(written, [f"{count} images in {written['folder']}, the grid in {written['grid']}"])
     console.next(f"sfumato evaluate {run}", f"sfumato interpolate {run}")
