@@ -33,6 +33,7 @@ from ..training.execution import Execution
 from ..training.rundir import RunDir
 from ..training.settings import Settings
 from ..training.stage import Recipe
+from ..training.stagerun import out_of_memory
 from ..training.trainer import Trainer
 from ..training.world import World
 from .begin import begin, lasting
@@ -256,6 +257,7 @@ def _decoding(console: Console) -> Any:
     return told
 
 
+FEWER = "sfumato sample {} -n 1 --batch 1"
 AGREE = 1e-3  # model units; layouts of weights differ, and with them the rounding of sums
 
 
@@ -270,19 +272,33 @@ def finish(run: Run, trained: nn.Module, console: Console) -> None:
             where=run.path,
             remedy="This must not happen: please report it with the run folder.",
         )
-    if isinstance(run.model, Generator) and isinstance(trained, Generator):
-        plan, seeds = quick(run.model.plan), list(range(4))
-        read, held = (model.sample(4, plan, seeds=seeds).cpu() for model in (run.model, trained))
-        apart = float((read - held).abs().max())
-        if not apart <= AGREE:
-            console.say(
-                f"Samples of the model on disk and of the same weights in memory differ by {apart:.2g} "
-                "(images go from -1 to 1): this machine computes them in two ways."
-            )
-        sheet = SampleGrid(run.facts).sheet(run.model)
-        run.folder.disk.replace(run.path / "samples" / "final.png", grid.png(sheet))
-        console.say(f"Samples from the checkpoint on disk: {run.path / 'samples' / 'final.png'}")
+    try:
+        last_look(run, trained, console)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        lost = f"The last samples did not fit into memory: the training is done, draw fewer: {FEWER}"
+        console.say(lost.format(run.path))
+        with suppress(SfumatoError):
+            add_notes(run.folder, [lost.format(run.path)])
     console.say(f"Report: {write_report(run)}")
+
+
+def last_look(run: Run, trained: nn.Module, console: Console) -> None:
+    """Samples of both models compared, and a sheet of those from disk."""
+    if not (isinstance(run.model, Generator) and isinstance(trained, Generator)):
+        return
+    plan, seeds = quick(run.model.plan), list(range(4))
+    read, held = (model.sample(4, plan, seeds=seeds).cpu() for model in (run.model, trained))
+    apart = float((read - held).abs().max())
+    if not apart <= AGREE:
+        console.say(
+            f"Samples of the model on disk and of the same weights in memory differ by {apart:.2g} "
+            "(images go from -1 to 1): this machine computes them in two ways."
+        )
+    sheet = SampleGrid(run.facts).sheet(run.model)
+    run.folder.disk.replace(run.path / "samples" / "final.png", grid.png(sheet))
+    console.say(f"Samples from the checkpoint on disk: {run.path / 'samples' / 'final.png'}")
 
 
 def states(*models: nn.Module) -> list[list[torch.Tensor]]:

@@ -21,7 +21,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from ..core.errors import RefusedError
+from ..core.errors import OutOfMemoryError, RefusedError
 from ..objectives.objective import Judge
 from .ema import combination, gamma_of, profile_product
 from .heldout import WORTH, HeldOutLoss
@@ -93,14 +93,18 @@ def _least(
     found: Mapping[float, Weights],
     poll: Callable[[], None],
 ) -> float:
-    """The length of least held-out loss; not-a-number loses."""
+    """The length of least held-out loss, the first where none can be judged; not-a-number loses."""
     losses = {}
     run.model.eval()
     run.stage.objective.eval()
     for length, vectors in found.items():
         with run.averaged(vectors):
-            values = judge(run.stage.objective, run.module, run.execution, progress.seen, poll)
-        losses[length] = values["loss"] if math.isfinite(values["loss"]) else math.inf
+            what = (run.stage.objective, run.module, run.execution, progress.seen)
+            try:
+                loss = judge(*what, poll, progress.micro)["loss"]
+            except OutOfMemoryError:  # not even one image at a time
+                loss = math.inf
+        losses[length] = loss if math.isfinite(loss) else math.inf
     return min(losses, key=lambda length: losses[length])
 
 

@@ -18,6 +18,7 @@ from ..data.loader import Dataset
 from ..objectives.objective import Judge, Objective
 from .draws import seed_networks
 from .execution import Execution
+from .stagerun import halved, out_of_memory
 
 CHUNK = 64
 SEED = 1
@@ -50,23 +51,44 @@ class HeldOutLoss:
         execution: Execution,
         seen: int,
         poll: Callable[[], None],
+        micro: int = 0,
     ) -> dict[str, float]:
         """{name: mean}, of which "loss" ranks; the module is in evaluation mode and keeps its weights.
 
-        seen: examples of the training so far, for objectives that warm up and are no Judge.
+        seen: examples of the training so far, for objectives that warm up and are no Judge. micro: no more
+        at a time than this (0: CHUNK); half as many, from then on, where memory runs out: OutOfMemoryError
+        at one.
         """
+        self.chunk = min(self.chunk, micro or self.chunk)
         sums: dict[str, Tensor] = {}
-        for start in range(0, self.count, self.chunk):
+        start = 0
+        while start < self.count:
             poll()
             rows = range(start, min(start + self.chunk, self.count))
-            batch = self.data.batch(list(rows), self.device)
-            noise = Noise.keyed("held-out", SEED, at=rows, device=self.device)
-            seed_networks(seed_of("held-out", SEED, start), self.device)
-            with execution.context(self.device):
-                values = self._values(objective, module, batch, noise, seen)
-            for name, value in values.items():
-                sums[name] = sums.get(name, torch.zeros(())) + value.double().sum().cpu()
+            try:
+                values = self._chunk(objective, module, execution, rows, seen)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                why = str(error).partition("\n")[0]
+            else:
+                for name, value in values.items():
+                    sums[name] = sums.get(name, torch.zeros(())) + value
+                start = rows.stop
+                continue
+            self.chunk = halved(self.chunk, why, _quiet)  # outside the handler, which holds what did not fit
         return {name: float(total) / self.count for name, total in sums.items()}
+
+    def _chunk(
+        self, objective: Objective, module: nn.Module, execution: Execution, rows: range, seen: int
+    ) -> dict[str, Tensor]:
+        """Sums over some of the examples."""
+        batch = self.data.batch(list(rows), self.device)
+        noise = Noise.keyed("held-out", SEED, at=rows, device=self.device)
+        seed_networks(seed_of("held-out", SEED, rows.start), self.device)
+        with execution.context(self.device):
+            values = self._values(objective, module, batch, noise, seen)
+        return {name: value.double().sum().cpu() for name, value in values.items()}
 
     @staticmethod
     def _values(
@@ -76,3 +98,7 @@ class HeldOutLoss:
             return objective.judge(module, batch, noise=noise)
         loss = objective(module, batch, noise=noise, seen=seen)
         return {**loss.terms, "loss": loss.total}
+
+
+def _quiet(text: str) -> None:
+    """Fewer at a time change the judgement by rounding at most: nothing to tell."""

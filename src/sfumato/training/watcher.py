@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 
-from ..core.errors import StorageError
+from ..core.errors import OutOfMemoryError, StorageError
 from ..objectives.objective import Judge
 from . import watch
 from .ema import early_share
@@ -167,7 +167,11 @@ class Watcher:
         run.stage.objective.eval()
         try:
             with run.averaged():
-                values = self.judge(run.stage.objective, run.module, run.execution, progress.seen, self.poll)
+                what = (run.stage.objective, run.module, run.execution, progress.seen)
+                values = self.judge(*what, self.poll, progress.micro)
+        except OutOfMemoryError:
+            self._note("Judging held-out images did not fit into memory, not even one, and was left out.")
+            return False
         finally:
             run.modes()
         progress.judged, loss = progress.seen, values["loss"]
