@@ -50,6 +50,16 @@ def test_a_table_inside_gives_labels(tmp_path):
         open_data(tmp_path / "t.zip", labels="nope.csv")
 
 
+def test_what_is_not_read_in_a_zip_is_named(tmp_path):
+    members = {"a.png": png(1), "b.png": png(2), "x.csv": b"file,label\na.png,one\n", "c.heic": b"c"}
+    data = open_data(make(tmp_path / "1.zip", members | {"__MACOSX/._x.csv": b"junk"}))
+    assert data.facts.classes == ("one",)  # the shadow of a table is none
+    assert "1 .heic file is not read: c.heic. Convert them to PNG or JPEG first." in data.survey.notes
+    data = open_data(make(tmp_path / "2.zip", members | {"y/z.csv": b"", "notes.txt": b"n"}))
+    assert data.facts.classes == () and "2 tables lie here (x.csv, y/z.csv)" in data.survey.notes[0]
+    assert any("notes.txt" in note for note in data.survey.notes)
+
+
 def test_a_run_packed_with_its_data_is_no_part_of_them(tmp_path):
     members = {f"d/{c}/{i}.png": png(10 * k + i) for k, c in enumerate(("x", "y")) for i in range(2)}
     run = {f"d/runs/m/{n}": b"{}" for n in ("recipe.json", "run.json")}

@@ -16,7 +16,7 @@ from odd_images import exif, make_odd_folder, picture, save
 from sfumato.core.errors import DataError, UsageError
 from sfumato.data import pool
 from sfumato.data.folder import Folder
-from sfumato.data.listing import classes_from_folders, natural, outside_runs, rows_from_table
+from sfumato.data.listing import classes_from_folders, natural, outside_runs, rows_from_table, unread
 from sfumato.data.sources import open_data, open_like
 
 
@@ -220,6 +220,42 @@ def test_any_text_as_table_is_read_or_refused_with_our_error(text):
 def test_natural_order_does_not_depend_on_the_order_before(names):
     assert sorted(names, key=natural) == sorted(sorted(names), key=natural)
     assert sorted(["img10", "img9", "img1"], key=natural) == ["img1", "img9", "img10"]
+
+
+# ---------------------------------------------------------------------------- what is not read
+
+
+def test_every_kind_of_file_that_is_not_read_is_named_with_its_count(tmp_path):
+    fill(tmp_path, 3)
+    Image.fromarray(picture(9, 8, 8)).save(tmp_path / "a.jfif", format="JPEG")
+    Image.fromarray(picture(10, 8, 8)).save(tmp_path / "b.JPE", format="JPEG")
+    (tmp_path / "deep").mkdir()
+    for name in ("x.heic", "deep/y.HEIC", "readme", "one.csv", "two.csv", "deep/three.csv", ".hidden.txt"):
+        (tmp_path / name).write_text("file,label\n0.png,cat\n")
+    data = open_data(tmp_path)
+    assert len(data) == 5 and data.facts.classes == ()
+    assert data.survey.notes == [
+        "2 tables lie here (one.csv, two.csv); none is taken for labels. Name it: --labels one.csv",
+        "2 .heic files are not read, e.g. deep/y.HEIC. Convert them to PNG or JPEG first.",
+        "1 file without extension is not read: readme",
+        "1 .csv file is not read: deep/three.csv",
+    ]
+    (tmp_path / "x.heic").unlink()  # nothing is decoded anew for it, and yet it is gone from the notes
+    assert "1 .heic file is not read: deep/y.HEIC. Convert" in "\n".join(open_data(tmp_path).survey.notes)
+    notes = open_data(tmp_path, labels="two.csv").survey.notes
+    assert not any("tables" in n for n in notes) and "2 .csv files are not read, e.g. deep/three.csv" in notes
+
+
+@given(
+    names=st.lists(
+        st.from_regex(r"(x/)?[a-c]{1,2}(\.(png|txt|HEIC|csv|q[a-f][a-f]))?", fullmatch=True), unique=True
+    )
+)
+def test_notes_count_every_file_that_is_no_picture(names):
+    notes = unread(names)
+    counted = sum(int(note.split()[0].replace(",", "")) for note in notes)
+    assert counted == sum(not n.endswith(".png") for n in names) and len(notes) <= 9
+    assert unread(names, set(names)) == []
 
 
 # ------------------------------------------------------------------------- what we wrote ourselves

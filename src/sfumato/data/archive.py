@@ -17,7 +17,17 @@ from typing import Any
 
 from ..core.errors import DataError, RefusedError
 from .folder import Labelled
-from .listing import classes_from_folders, natural, nothing_found, outside_runs, pictures, rows_from_table
+from .listing import (
+    classes_from_folders,
+    natural,
+    nothing_found,
+    outside_runs,
+    pictures,
+    rows_from_table,
+    tables,
+    undecided,
+    unread,
+)
 from .pool import Item
 from .worker import MOST_BYTES
 
@@ -39,12 +49,14 @@ class Archive(Labelled):
                 names = pictures(files)
                 if not names:
                     raise nothing_found(str(path), files)
-                text = _table(archive, files, labels)
+                found = tables(files) if labels is None else []
+                text = _table(archive, files, found, labels)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
             raise RefusedError(f"a damaged zip file: {error}", where=path) from None
         place = f"{path}:{labels or 'labels'}"
         rows = rows_from_table(text, names, place) if text else classes_from_folders(names, str(path))
-        super().__init__(str(path), names, rows, text)
+        known = found if labels is None else [labels]
+        super().__init__(str(path), names, rows, text, [*undecided(found), *unread(files, known)])
 
     def items(self) -> Iterator[Item]:
         with zipfile.ZipFile(self.path) as archive:
@@ -72,12 +84,11 @@ def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     return data
 
 
-def _table(archive: zipfile.ZipFile, files: list[str], chosen: str | None) -> str | None:
+def _table(archive: zipfile.ZipFile, files: list[str], found: list[str], chosen: str | None) -> str | None:
     if chosen is not None and Path(chosen).exists():
         from .folder import read_table
 
         return read_table(Path(chosen))
-    found = [f for f in files if f.lower().endswith((".csv", ".tsv"))]
     name = chosen if chosen is not None else (found[0] if len(found) == 1 else None)
     if name is None:
         return None

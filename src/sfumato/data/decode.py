@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from . import png, tiff
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_PIXELS = 64_000_000
 _EXIF_ORIENTATION = 0x0112
 Array = NDArray[Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from .listing import (
     outside_runs,
     pictures,
     rows_from_table,
+    tables,
+    undecided,
+    unread,
 )
 from .pool import Item
 
@@ -32,14 +35,16 @@ class Labelled(Source):
     only are NaN: no number could stand in for them (dataset.py refuses to give out such a table).
     """
 
-    def __init__(self, name: str, names: list[str], rows: Rows, table: str | None) -> None:
+    def __init__(
+        self, name: str, names: list[str], rows: Rows, table: str | None, notes: Iterable[str] = ()
+    ) -> None:
         left_out = []
         if rows.labels:
             left_out = [n for n in names if n not in rows.labels]
             names = [n for n in names if n in rows.labels]
         self.name, self.names, self.rows, self._table = name, names, rows, table
         self.classes, self.factor_names = rows.classes, rows.factor_names if rows.factors else ()
-        self.notes = (*rows.notes, *_left_out_note(left_out))
+        self.notes = (*rows.notes, *_left_out_note(left_out), *notes)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,9 +81,12 @@ class Folder(Labelled):
         names = pictures(files)
         if not names:
             raise nothing_found(str(root), files, _hint(root, files))
-        table = _table(root, files, labels)
+        found = [f for f in tables(files) if "/" not in f] if labels is None else []
+        table = _table(root, found, labels)
         rows = rows_from_table(table[1], names, table[0]) if table else classes_from_folders(names, str(root))
-        super().__init__(str(root), names, rows, table and table[1])
+        known = {*found, _below(root, table[0])} if table else set(found)
+        notes = [*undecided(found), *unread(files, known)]
+        super().__init__(str(root), names, rows, table and table[1], notes)
 
     def items(self) -> Iterator[Item]:
         for name in self.names:
@@ -119,12 +127,17 @@ def _walk(root: Path) -> Iterator[str]:
                 yield (relative / file).as_posix()
 
 
-def _table(root: Path, files: list[str], chosen: str | None) -> tuple[str, str] | None:
-    """(place, text) of the table of labels: the one chosen, or the only CSV at the top of the folder."""
+def _below(root: Path, path: str) -> str:
+    """The name of a file as the folder lists it; its whole path where it lies elsewhere."""
+    whole, top = Path(path).resolve(), root.resolve()
+    return whole.relative_to(top).as_posix() if whole.is_relative_to(top) else str(whole)
+
+
+def _table(root: Path, found: list[str], chosen: str | None) -> tuple[str, str] | None:
+    """(place, text) of the table of labels: the one chosen, or the only one found at the top."""
     if chosen is not None:
         path = Path(chosen) if Path(chosen).exists() else root / chosen
     else:
-        found = [f for f in files if "/" not in f and f.lower().endswith((".csv", ".tsv"))]
         if len(found) != 1:
             return None
         path = root / found[0]

@@ -62,8 +62,11 @@ def ingest(source: Source, options: Options, progress: Progress | None = None) -
         _build(key, source, options, progress or _silent)
         folder = cache.entry(key)
     data = _load(folder)
-    if data.survey is not None and not options.quarantine:
-        _stop_if_many_are_bad(data.survey)
+    if data.survey is not None:
+        # what the source says of files beside the pictures is of today, not of the day of decoding
+        data.survey.notes = list(dict.fromkeys([*source.notes, *data.survey.notes]))
+        if not options.quarantine:
+            _stop_if_many_are_bad(data.survey)
     return data
 
 
@@ -72,7 +75,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _build(key: str, source: Source, options: Options, progress: Progress) -> None:
-    survey = Survey(source=source.name, found=len(source), notes=list(source.notes))
+    survey = Survey(source=source.name, found=len(source))
     with Decoders() as decoders:
         work = _Work(source, survey, decoders, progress)
         headers = count_headers(survey, work.headers())

@@ -16,13 +16,16 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ..core.errors import DataError
 from .decode import EXTENSIONS
 
+_CONVERTIBLE = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".psd"}
+CONVERT = "Convert them to PNG or JPEG first."
+_KINDS_NAMED = 8  # notes about kinds of files that are not read; the rest is counted in one more
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _FILE = ("file", "filename", "file_name", "image", "path", "name")
 _LABEL = ("label", "class", "target")
@@ -31,13 +34,21 @@ _CAPTION = ("caption", "text", "prompt")
 
 def is_picture(name: str) -> bool:
     """Whether the extension, in any case, is that of a format which is decoded; hidden files are none."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+
+
+def tables(files: Sequence[str]) -> list[str]:
+    """The files that may be a table of labels."""
+    return [f for f in files if f.lower().endswith((".csv", ".tsv")) and not _is_hidden(f)]
 
 
 SHEET, SHEET_OF = "grid.png", "samples.json"  # what `sample` writes beside its images
 PREVIEW_NAME = "data-preview.png"  # what `doctor` writes where it is typed, and a training into its run
+_OURS = (SHEET_OF, "compare.html")
 
 
 def outside_runs(files: Iterable[str]) -> list[str]:
@@ -60,6 +71,45 @@ def pictures(files: Sequence[str]) -> list[str]:
     told = {str(PurePosixPath(f).parent) for f in files if PurePosixPath(f).name == SHEET_OF}
     own = {str(PurePosixPath(folder) / SHEET) for folder in told}
     return [f for f in files if is_picture(f) and f not in own and PurePosixPath(f).name != PREVIEW_NAME]
+
+
+def undecided(found: Sequence[str]) -> list[str]:
+    """The note that several tables stand where that of the labels would, so that none is taken for it."""
+    if len(found) < 2:
+        return []
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
+    return [
+        f"{len(found):,} tables lie here ({shown}); none is taken for labels. Name it: --labels {found[0]}"
+    ]
+
+
+def unread(files: Sequence[str], known: Collection[str] = ()) -> list[str]:
+    """One note a suffix about what is not read, most files first: how many, and one of them by name.
+
+    Known files are told elsewhere; hidden ones and those that this program writes are not counted.
+    """
+    kinds: dict[str, list[str]] = {}
+    for file in files:
+        if not (is_picture(file) or file in known or _is_hidden(file)):
+            path = PurePosixPath(file)
+            if path.name not in _OURS:
+                kinds.setdefault(path.suffix.lower(), []).append(file)
+    order = sorted(kinds, key=lambda kind: (-len(kinds[kind]), kind))
+    notes = [_not_read(kind, kinds[kind]) for kind in order[:_KINDS_NAMED]]
+    rest = order[_KINDS_NAMED:]
+    if rest:
+        count = sum(len(kinds[kind]) for kind in rest)
+        notes.append(
+            f"{count:,} files of {len(rest):,} more kinds are not read either: {' '.join(rest):.200}"
+        )
+    return notes
+
+
+def _not_read(kind: str, files: Sequence[str]) -> str:
+    one = len(files) == 1
+    what = f"{kind} file{'' if one else 's'}" if kind else f"file{'' if one else 's'} without extension"
+    said = f"{len(files):,} {what} {'is' if one else 'are'} not read{':' if one else ', e.g.'} {files[0]}"
+    return f"{said}. {CONVERT}" if kind in _CONVERTIBLE else said
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -214,7 +264,7 @@ def nothing_found(where: str, seen: Iterable[str], hint: str = "") -> DataError:
     counts = Counter((PurePosixPath(n).suffix.lower() or "without extension") for n in seen)
     listed = ", ".join(f"{n:,} {ext}" for ext, n in counts.most_common(6)) or "nothing"
     remedy = hint or "Put pictures there, or give the folder, .zip, .npy, .npz or .parquet that has them."
-    if not hint and {".heic", ".heif", ".avif"} & set(counts):
-        remedy = "Convert them to PNG or JPEG first."
+    if not hint and _CONVERTIBLE & set(counts):
+        remedy = CONVERT
     looked = " ".join(EXTENSIONS)
     return DataError(f"No images in {where}. I looked for {looked} and saw {listed}.", remedy=remedy)
