@@ -16,6 +16,7 @@ import typer
 
 from .. import __version__
 from ..core.errors import OutOfMemoryError, SfumatoError
+from .stopping import Stoppable
 from .verbs import (
     compare,
     curve,
@@ -82,19 +83,27 @@ def options(
 
 def run(arguments: list[str]) -> int:
     """Run one verb and return its exit code; every error becomes one message."""
+    with Stoppable() as stop:
+        return _run(arguments, stop)
+
+
+def _run(arguments: list[str], stop: Stoppable) -> int:
     debug, as_json = "--debug" in arguments, "--json" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
         code = app(arguments, prog_name="sfumato", standalone_mode=False)
+        if code == 130:  # some versions of typer answer for Ctrl-C themselves, without a word
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except SfumatoError as error:
         if debug:
             traceback.print_exc()
-        return _answer(error.what, error.where, error.remedy, error.code, as_json)
+        return _answer(error.what, error.where, error.remedy, stop.code(error), as_json)
     except ParseError as error:
         return _answer(error.format_message(), None, _usage(error), 2, as_json)
     except (typer.Abort, KeyboardInterrupt):
-        return _answer("stopped", None, "", 130, as_json)
+        told = stop.error(next((a for a in arguments if not a.startswith("-")), ""))
+        return _answer(told.what, told.where, told.remedy, told.code, as_json)
     except BrokenPipeError:
         return 0
     except Exception as error:
