@@ -15,7 +15,7 @@ from PIL import Image
 from odd_images import picture
 from sfumato.core.errors import DataError, RefusedError, UsageError
 from sfumato.data.hub import open_hub
-from sfumato.data.sources import open_data
+from sfumato.data.sources import open_data, open_like
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -193,3 +193,14 @@ def test_no_network_unless_it_was_typed(monkeypatch, tmp_path):
     assert len(open_data(tmp_path / "d.parquet")) == 6 and len(open_data("digits")) == 1797
     with pytest.raises(DataError, match="there is no data 'me/own'"):
         open_data("me/own")
+
+
+def test_a_table_of_labels_beside_parquet_is_refused_and_not_ignored(tmp_path):
+    path = write(tmp_path / "d.parquet", label=pa.array([2, 0, 0, 2, 1, 0]))
+    for data in (str(path), str(tmp_path), "hub:owner/name"):  # the Hub is not asked
+        with pytest.raises(UsageError, match=r"hold their labels themselves[^\n]*\n  Leave --labels out"):
+            open_data(data, labels="t.csv")
+        with pytest.raises(UsageError, match="axes of an array"):
+            open_data(data, layout="NHWC")
+    facts = open_data(path).facts
+    assert len(open_like(path, facts, labels="t.csv", layout="NHWC")) == 6  # chosen for the data of a run

@@ -64,7 +64,10 @@ def open_like(data: str | Path, facts: Facts, *, progress: Progress | None = Non
 def _open(name: str, chosen: Options, progress: Progress | None, single: bool = False) -> Dataset:
     if name in BUILTIN:
         if chosen != Options(quarantine=chosen.quarantine):
-            raise UsageError(f"'{name}' is built in and takes no options")
+            raise UsageError(
+                f"'{name}' is built in and takes no options",
+                remedy="Leave --size, --fit, --alpha, --channels, --layout and --labels out.",
+            )
         return BUILTIN[name]()
     if not name.startswith("hub:"):
         path = Path(name).expanduser()
@@ -72,6 +75,12 @@ def _open(name: str, chosen: Options, progress: Progress | None, single: bool = 
             if not single:  # further data come with the size and depth of the first, which must fit
                 refuse_options(path, chosen)
             return open_arrays(path, chosen)
+    if chosen.layout is not None and not single:
+        raise UsageError(
+            "--layout names the axes of an array, and files of pictures have none to name",
+            where=name,
+            remedy="Leave --layout out.",
+        )
     source = find_source(name, chosen.labels, single)
     if source.frames and chosen.size is not None:
         raise UsageError("clips keep the size of their frames", where=name, remedy="Leave --size out.")
@@ -80,10 +89,14 @@ def _open(name: str, chosen: Options, progress: Progress | None, single: bool = 
 
 
 def find_source(data: str, labels: str | None = None, single: bool = False) -> Source:
-    """The source of pictures behind a path or a hub: address, without decoding anything."""
+    """The source of pictures behind a path or a hub: address, without decoding anything.
+
+    single: further data, to which choices made for the first may not apply.
+    """
     if data.startswith("hub:"):
         from .hub import open_hub
 
+        _refuse_table(data, None if single else labels)
         return open_hub(data.removeprefix("hub:"))
     path = Path(data).expanduser()
     if path.is_dir():
@@ -97,6 +110,7 @@ def find_source(data: str, labels: str | None = None, single: bool = False) -> S
     if shards:
         from .parquet import Parquet
 
+        _refuse_table(data, None if single else labels)
         return Parquet(shards, name=data)
     if path.suffix.lower() == ".zip":
         from .archive import Archive
@@ -115,6 +129,16 @@ def find_source(data: str, labels: str | None = None, single: bool = False) -> S
         + ", ".join(BUILTIN)
         + ".",
     )
+
+
+def _refuse_table(data: str, labels: str | None) -> None:
+    """UsageError for a table of labels beside data that bring their own."""
+    if labels is not None:
+        raise UsageError(
+            "Parquet files hold their labels themselves, and no table is read beside them",
+            where=data,
+            remedy="Leave --labels out: the column 'label' is taken.",
+        )
 
 
 def _parquet_shards(folder: Path) -> list[Path]:
