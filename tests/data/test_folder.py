@@ -174,8 +174,9 @@ def test_a_changed_table_is_noticed_and_a_chosen_one_wins(tmp_path):
     ],
 )
 def test_tables_with_mistakes(text, words):
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as caught:
         rows_from_table(text, ["a.png"], "labels.csv")
+    assert caught.value.remedy
 
 
 cell = (
@@ -213,7 +214,7 @@ def test_any_text_as_table_is_read_or_refused_with_our_error(text):
     try:
         rows_from_table(text, ["a.png", "b/a.png"], "t.csv")
     except DataError as error:
-        assert error.where == "t.csv"
+        assert error.where == "t.csv" and error.remedy
 
 
 @given(names=st.lists(st.text(max_size=12), max_size=10))
@@ -328,8 +329,17 @@ def test_wrong_names_offer_the_right_one(tmp_path, monkeypatch):
     (tmp_path / "x.txt").touch()
     with pytest.raises(DataError, match="no kind of data"):
         open_data(tmp_path / "x.txt")
-    with pytest.raises(UsageError, match="takes no options"):
+    with pytest.raises(UsageError, match=r"takes no options[^.]*\n  Leave --size"):
         open_data("digits", size=32)
+    with pytest.raises(UsageError, match=r"axes of an array[^.]*\n  Leave --layout out"):
+        open_data(tmp_path / "cats", layout="NHWC")
+    for text, words in ((b"\xff\xfe\x80", "not UTF-8"), (None, "cannot be read: No such file")):
+        (tmp_path / "t.csv").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "t.csv").write_bytes(text)
+        with pytest.raises(DataError, match=words) as caught:
+            open_data(tmp_path / "cats", labels=str(tmp_path / "t.csv"))
+        assert "--labels" in caught.value.remedy
 
 
 def test_a_link_that_leads_nowhere_is_named_like_any_bad_file(tmp_path):

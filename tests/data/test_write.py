@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,5 +83,15 @@ def test_nothing_but_pixels_is_written(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="cannot write"):
+    with pytest.raises(StorageError, match=r"cannot write[^\n]*\n  Check that the folder"):
         write_image(np.zeros((4, 4), np.uint8), tmp_path / "file" / "x.png", Facts(1, (4, 4)))
+
+
+def test_a_full_disk_leaves_nothing_and_names_the_remedy(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(StorageError, match=r"No space left[^\n]*\n  Free some space.*--out"):
+        write_image(np.zeros((4, 4), np.uint8), tmp_path / "x.png", Facts(1, (4, 4)))
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..core.errors import DataError, RefusedError
+from ..core.errors import DataError, RefusedError, did_you_mean
 from .folder import Labelled
 from .listing import (
     classes_from_folders,
@@ -52,7 +52,9 @@ class Archive(Labelled):
                 found = tables(files) if labels is None else []
                 text = _table(archive, files, found, labels)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
-            raise RefusedError(f"a damaged zip file: {error}", where=path) from None
+            raise RefusedError(
+                f"a damaged zip file: {error}", where=path, remedy="Fetch or make the archive anew."
+            ) from None
         place = f"{path}:{labels or 'labels'}"
         rows = rows_from_table(text, names, place) if text else classes_from_folders(names, str(path))
         known = found if labels is None else [labels]
@@ -93,7 +95,13 @@ def _table(archive: zipfile.ZipFile, files: list[str], found: list[str], chosen:
     if name is None:
         return None
     if name not in files:
-        raise DataError(f"the zip holds no table '{name}'", where=archive.filename)
+        raise DataError(
+            f"the zip holds no table '{name}'",
+            where=archive.filename,
+            remedy=did_you_mean(name, tables(files))
+            if tables(files)
+            else "Give --labels a file outside of it.",
+        )
     return _read(archive, name).decode("utf-8-sig", errors="replace")
 
 

@@ -148,12 +148,24 @@ def read_table(path: Path) -> str:
     """The text of a CSV file; DataError if it is missing, huge or no text."""
     try:
         if path.stat().st_size > LARGEST_TABLE:
-            raise DataError("the table of labels is larger than 256 MiB", where=path)
+            raise DataError(
+                "the table of labels is larger than 256 MiB",
+                where=path,
+                remedy="Keep the columns file, label and caption only, or name another table with --labels.",
+            )
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError("the table of labels is not UTF-8 text", where=path) from None
+        raise DataError(
+            "the table of labels is not UTF-8 text",
+            where=path,
+            remedy="Save it anew as CSV in UTF-8, or name another table with --labels.",
+        ) from None
     except OSError as error:
-        raise DataError(f"the table of labels cannot be read: {error.strerror}", where=path) from None
+        raise DataError(
+            f"the table of labels cannot be read: {error.strerror}",
+            where=path,
+            remedy="Give --labels a file that may be read, by its path or its name in the folder.",
+        ) from None
 
 
 def _hint(root: Path, files: list[str]) -> str:

@@ -178,7 +178,11 @@ def rows_from_table(text: str, names: Iterable[str], where: str) -> Rows:
         table = table[1:]
     at = {word: next((head.index(n) for n in known if n in head), None) for word, known in _COLUMNS.items()}
     if not table:
-        raise DataError("the table of labels has no line but its head", where=where)
+        raise DataError(
+            "the table of labels has no line but its head",
+            where=where,
+            remedy="Write a line for each picture below it, such as cat1.png,cat",
+        )
     if at["file"] is None:
         raise DataError(
             f"the table has no column with the files (its columns: {', '.join(head)})",
@@ -204,7 +208,11 @@ def _read_rows(
     rows, strangers = Rows(factor_names=tuple(head[i] for i in numeric)), []
     for line, row in enumerate(table, start=2):
         if len(row) > len(head) or file >= len(row):
-            raise DataError(f"line {line} has {len(row)} columns, the first {len(head)}", where=where)
+            raise DataError(
+                f"line {line} has {len(row)} columns, the first {len(head)}",
+                where=where,
+                remedy='Write every line like the first, a cell that holds the delimiter in quotes: "a, b".',
+            )
         name = match.get(_slashes(row[file]))
         if name is None:
             strangers.append(row[file])
@@ -216,7 +224,9 @@ def _read_rows(
         rows.factors[name] = tuple(_number(row[i]) or 0.0 for i in numeric)
     if len(strangers) == len(table):
         raise DataError(
-            f"none of the {len(table)} files in the table is here, e.g. '{strangers[0]}'", where=where
+            f"none of the {len(table)} files in the table is here, e.g. '{strangers[0]}'",
+            where=where,
+            remedy=f"Write their names as they are here, such as {next(iter(match.values()), 'cat1.png')}",
         )
     if strangers:
         rows.notes.append(f"{len(strangers):,} lines of the table name no picture here, e.g. {strangers[0]}")
@@ -250,7 +260,11 @@ def _cells(text: str, where: str) -> list[list[str]]:
         try:
             rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=None), delimiter=delimiter))
         except csv.Error as error:
-            raise DataError(f"the table of labels cannot be read: {error}", where=where) from None
+            raise DataError(
+                f"the table of labels cannot be read: {error}",
+                where=where,
+                remedy="Save it as CSV, one line a picture: file,label",
+            ) from None
         table = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
         found = found or table
         first = table[0] if table else []

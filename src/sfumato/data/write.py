@@ -9,6 +9,7 @@ Nothing but pixels is written: no EXIF, no place, no date.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from contextlib import suppress
@@ -77,7 +78,14 @@ def _replace(path: Path, data: bytes) -> None:
         aside.write_bytes(data)
         aside.replace(path)
     except OSError as error:
-        raise StorageError(f"cannot write: {error.strerror or error}", where=path) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StorageError(
+            f"cannot write: {error.strerror or error}",
+            where=path,
+            remedy="Free some space, or choose another folder with --out."
+            if full
+            else "Check that the folder can be written to, or choose another with --out.",
+        ) from None
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
