@@ -41,6 +41,12 @@ def test_help_answers_without_torch():
         assert verb in done.stdout
 
 
+def test_no_words_at_all_are_answered_with_the_help_alone(capsys):
+    assert run([]) == 0
+    said = capsys.readouterr()
+    assert "Usage: sfumato" in said.out and said.err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -91,7 +91,7 @@ def _run(arguments: list[str], stop: Stoppable) -> int:
     debug, as_json = "--debug" in arguments, "--json" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        code = app(arguments, prog_name="sfumato", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="sfumato", standalone_mode=False)
         if code == 130:  # some versions of typer answer for Ctrl-C themselves, without a word
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
