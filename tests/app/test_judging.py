@@ -1,6 +1,7 @@
 """What evaluate and the other verbs refuse, and what they say about the images they judge by."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,6 +62,20 @@ def test_a_judge_that_has_seen_the_held_out_images_is_refused(runs, capsys):
     rewrite(runs / "judge", data="gone.npy")
     assert command(words) == 0, "a run beside this one that nobody asked for is no reason to fail"
     assert "judge cannot judge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [b"{", b"[1]", b"3", b'{"settings": 5}', b"\xff\x00", None], ids=repr)
+def test_a_neighbour_whose_words_do_not_read_is_passed_over(words, tmp_path, capsys):
+    for name in ("model", "neighbour"):
+        (tmp_path / name).mkdir()
+    path = tmp_path / "neighbour" / "run.json"
+    path.mkdir() if words is None else path.write_bytes(words)
+    folder = RunDir(tmp_path / "model")
+    about = {"fingerprint": "f", "data": "digits", "recipe": "vae"}
+    asking = SimpleNamespace(path=folder.path, folder=folder, about=about, device="cpu")
+    assert judges.find_judge(asking, None, None, Console()) is None
+    said = capsys.readouterr().out
+    assert "neighbour cannot judge: " in said and "judging without one" in said
 
 
 def test_numbers_name_the_held_out_images_and_how_they_were_resampled(runs, strangers):

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 import torch
 
-from ..core.errors import DataError, RefusedError, SfumatoError, UsageError
+from ..core.errors import DataError, RefusedError, SfumatoError, StorageError, UsageError
 from ..data.dataset import Dataset
 from ..evaluation.features import ClassifierFeatures, Features, Standardised
 from ..evaluation.inception import InceptionFeatures, find_weights
@@ -70,24 +70,32 @@ def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console)
                 remedy="Train one that holds out the same images as the run: the same data, the same --test.",
             )
         return judge
-    for folder in sorted(run.path.resolve().parent.glob("*/run.json")):
-        about = run.folder.__class__(folder.parent).read("run.json")
-        same = about.get("fingerprint") == run.about["fingerprint"]
-        guides = about.get("settings", {}).get("noisy")
-        if about.get("recipe") == "classifier" and same and about.get("stages_done") and not guides:
-            try:
-                judge = open_run(folder.parent, device=str(run.device))
-                if not (seen := overlap(judge, held_out)):
-                    return judge
-                why = f"it was trained on {seen:,} of the held-out images"
-            except (DataError, RefusedError) as error:  # nobody asked for this one
-                why = error.what
-            console.say(f"{folder.parent} cannot judge: {why}.")
+    for folder in sorted(path.parent for path in run.path.resolve().parent.glob("*/run.json")):
+        try:  # nobody asked for this one
+            if not _candidate(run, folder):
+                continue
+            judge = open_run(folder, device=str(run.device))
+            if not (seen := overlap(judge, held_out)):
+                return judge
+            why = f"it was trained on {seen:,} of the held-out images"
+        except (DataError, RefusedError, StorageError, OSError) as error:
+            why = error.what if isinstance(error, SfumatoError) else str(error)
+        console.say(f"{folder} cannot judge: {why}.")
     console.say(
         "No classifier run on these data was found beside this run: judging without one.",
         f"  For sharper numbers: sfumato train classifier {run.about['data']}",
     )
     return None
+
+
+def _candidate(run: Run, folder: Path) -> bool:
+    """Whether a folder holds a finished classifier of a run's data; RefusedError if its words do not read."""
+    about = run.folder.__class__(folder).read("run.json")
+    if not isinstance(about, dict) or not isinstance(about.get("settings", {}), dict):
+        raise RefusedError("its run.json is none of ours", where=folder, remedy="Restore it from a copy.")
+    same = about.get("fingerprint") == run.about["fingerprint"]
+    guides = about.get("settings", {}).get("noisy")
+    return about.get("recipe") == "classifier" and same and bool(about.get("stages_done")) and not guides
 
 
 def overlap(judge: Run, held_out: Dataset) -> int:
