@@ -1,18 +1,31 @@
 """Memory that runs out beside the step costs a judgement or a picture, never the training."""
 
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
-from training_toys import Denoise, notes, points, single, trainer
+from training_toys import Denoise, final, notes, points, single, trainer
 
 from sfumato.app import train as app
 from sfumato.app.console import Console
-from sfumato.core.errors import OutOfMemoryError
+from sfumato.core.errors import Interrupted, OutOfMemoryError
 from sfumato.training.execution import Execution
 from sfumato.training.heldout import CHUNK, HeldOutLoss
+from sfumato.training.probes import Finding, Probe
 from sfumato.training.rundir import RunDir
+from sfumato.training.settings import Settings
+
+
+class Stopping(Probe):
+    """Asks to stop once the stage is under way."""
+
+    def look(self, moment):
+        if moment.seen:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Finding()
 
 
 class Tight(Denoise):
@@ -80,3 +93,29 @@ def test_a_finished_training_has_its_report_though_the_last_pictures_do_not_fit(
     told = capsys.readouterr().out
     assert f"sfumato sample {tmp_path} -n 1" in told and "Report: report.html" in told
     assert "did not fit into memory" in folder.read("run.json")["notes"][0]
+
+
+def test_a_stage_starts_with_the_part_that_fits(tmp_path):
+    """Told to the bit by the micro-batch alone, however it was decided; another stage keeps its batch."""
+    whole, fits, micro = (
+        trainer(tmp_path / name, single(), **words)
+        for name, words in (("a", {}), ("b", {"fits": {"only": 3, "other": 1}}), ("c", {"micro": 3}))
+    )
+    for made in (whole, fits, micro):
+        made.fit()
+    assert final(tmp_path / "b") == final(tmp_path / "c")
+    assert Settings(fits={"only": 3}).micro_of("only") == 3 == Settings(micro=3).micro_of("only")
+    assert Settings(fits={"only": 3}, micro=2).micro_of("only") == 2
+    assert Settings(fits={"only": 3}).micro_of("second") == 0
+
+
+def test_a_run_that_goes_on_with_less_memory_takes_smaller_parts_and_says_so(tmp_path):
+    held = {"probes": (Stopping(),), "looks": 2}
+    with pytest.raises(Interrupted):
+        trainer(tmp_path / "run", single(), **held).fit()
+    again = trainer(tmp_path / "run", single(), fits={"only": 2})
+    again.fit()
+    assert sum("micro-batches of 2" in text for text in notes(again)) == 1
+    more = trainer(tmp_path / "run", single(), fits={"only": 8})
+    more.fit()
+    assert not any("micro-batches" in text for text in notes(more))

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import SfumatoError
+from ..core.memory import free, gigabytes
 from ..core.noise import Noise
 from ..data.dataset import Dataset
 from ..training.execution import Execution
@@ -107,7 +108,8 @@ def estimate(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         steps = Steps(data, recipe, settings or {}, device)
         batch = min(steps.stage.batch, len(data))
-        fewer, more = steps.waiting(least), steps.waiting(most)
+        limit = free(device)
+        fewer, more = steps.waiting(least, limit), steps.waiting(most, limit)
         each = (more - fewer) / (most - least)
         seconds, timed = steps.seconds(most), most
         fitting = min(batch, int(most * SECONDS / seconds), int(ROOM / max(each, 1.0)))
@@ -121,13 +123,31 @@ def estimate(
 class Steps:
     """Forward and backward passes of the largest stage of a recipe, on as many examples as asked for."""
 
-    def __init__(self, data: Dataset, recipe: str, settings: Mapping[str, Any], device: torch.device) -> None:
-        built: Recipe = build_recipe(recipe, compose(recipe, data.facts, settings))
-        self.stage = max((s for s in built.stages if isinstance(s, Stage)), key=lambda stage: stage.share)
-        self.data, self.device, self.fast = data, device, _fast(device)
-        self.model = built.model.to(device).train()
-        self.fast.prepare(self.stage.trained(self.model))
-        self.parameters = sum(p.numel() for p in self.stage.trained(self.model).parameters())
+    def __init__(
+        self,
+        data: Dataset,
+        recipe: str,
+        settings: Mapping[str, Any],
+        device: torch.device,
+        way: Execution | None = None,
+    ) -> None:
+        self.recipe: Recipe = build_recipe(recipe, compose(recipe, data.facts, settings))
+        self.stages = [stage for stage in self.recipe.stages if isinstance(stage, Stage)]
+        self.data, self.device, self.fast = data, device, way or _fast(device)
+        self.model = self.recipe.model.to(device).train()
+        self._trainable = {id(p) for p in self.model.parameters() if p.requires_grad}
+        self.turn_to(max(self.stages, key=lambda stage: stage.share))
+
+    def turn_to(self, stage: Stage) -> None:
+        """Take the steps of another stage, as the trainer does: what it does not train is frozen."""
+        self.stage = stage
+        trained = stage.trained(self.model)
+        self.fast.prepare(trained)
+        inside = {id(p) for p in trained.parameters()}
+        for p in self.model.parameters():
+            p.grad = None
+            p.requires_grad_(id(p) in self._trainable and id(p) in inside)
+        self.parameters = sum(p.numel() for p in trained.parameters())
 
     def step(self, count: int, seed: int = 0) -> None:
         """One pass forward and back."""
@@ -137,13 +157,12 @@ class Steps:
             loss = self.stage.objective(self.stage.module(self.model), batch, noise=noise, seen=0)
         loss.total.mean().backward()
 
-    def waiting(self, count: int) -> int:
-        """The bytes of all that waits for the backward pass beside the weights."""
-        held: dict[int, int] = {}
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: _held(t, held), lambda t: t):
+    def waiting(self, count: int, limit: int | None = None) -> int:
+        """The bytes of all that waits for the backward pass beside the weights; MemoryError above a limit."""
+        held = Held({p.data_ptr() for p in self.model.parameters()}, limit)
+        with torch.autograd.graph.saved_tensors_hooks(held, lambda t: t):
             self.step(count)
-        weights = {p.data_ptr() for p in self.model.parameters()}
-        return sum(size for at, size in held.items() if at not in weights)
+        return held.total
 
     def seconds(self, count: int) -> float:
         """The seconds of the fastest of a few steps."""
@@ -164,7 +183,20 @@ def _fast(device: torch.device) -> Execution:
     return Execution(bf16=bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()), channels_last=True)
 
 
-def _held(tensor: Tensor, held: dict[int, int]) -> Tensor:
-    storage = tensor.untyped_storage()
-    held[storage.data_ptr()] = storage.nbytes()
-    return tensor
+class Held:
+    """The bytes of tensors that wait, each storage once, but for those at some addresses.
+
+    MemoryError above the limit: as long as that can still be said (see core/memory.py).
+    """
+
+    def __init__(self, apart: set[int], limit: int | None) -> None:
+        self.known, self.limit, self.total = apart, limit, 0
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.known:
+            self.known.add(storage.data_ptr())
+            self.total += storage.nbytes()
+        if self.limit is not None and self.total > self.limit:
+            raise MemoryError(f"a few examples take more than the {gigabytes(self.limit)} that are free")
+        return tensor

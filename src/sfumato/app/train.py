@@ -32,7 +32,7 @@ from ..training.budget import Examples, Hours
 from ..training.execution import Execution
 from ..training.rundir import RunDir
 from ..training.settings import Settings
-from ..training.stage import Recipe
+from ..training.stage import Recipe, Stage
 from ..training.stagerun import out_of_memory
 from ..training.trainer import Trainer
 from ..training.world import World
@@ -42,6 +42,7 @@ from .compose import build_recipe, compose, unused_classes
 from .console import Console
 from .device import best_device
 from .estimate import forecast
+from .fitting import check_weights, micro_batches, told
 from .looking import ReconstructionGrid, SampleGrid, quick
 from .probabilities import check_probabilities
 from .progress import listener
@@ -141,6 +142,7 @@ def train(
     whole, parts = read_data(data, test, held_out, options or {}, console)
     facts = replace(parts.train.facts, fingerprint=whole.fingerprint)
     tree = compose(recipe, facts, settings or {})
+    check_weights(recipe, tree, facts, settings or {}, world)
     torch.manual_seed(seed)  # the initial weights; everything later draws by position
     built = build_recipe(recipe, tree)
     check_probabilities(built.model, parts.held_out)
@@ -153,10 +155,30 @@ def train(
             console.say(forecast(parts.train, recipe, settings, world.device).line())
         begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
         console.say(*unused_classes(recipe, facts, settings or {}))
+    fits = micro_batches(parts.train, recipe, settings or {}, world, asked.execution)
     world.wait()
+    asked = replace(asked, fits=agreed(folder, fits, built, world, console))
     return carry_out(
         built, facts, parts, folder, budget=plan, seed=seed, world=world, settings=asked, console=console
     )
+
+
+def agreed(
+    folder: RunDir, fits: Mapping[str, int], recipe: Recipe, world: World, console: Console
+) -> dict[str, int]:
+    """The micro-batches a run began with, or smaller ones where less memory is free now; kept in run.json.
+
+    A run whose later stages are planned after a resume takes the same as one nobody disturbed.
+    """
+    about = folder.read("run.json")
+    before = about.get("micro") or {}
+    both = {name: min(d[name] for d in (before, fits) if name in d) for name in {**before, **fits}}
+    if world.main:
+        batches = {stage.name: stage.batch for stage in recipe.stages if isinstance(stage, Stage)}
+        console.say(*told(both, batches, world))
+        if both and not folder.names():
+            folder.tell(micro=both)
+    return both
 
 
 def carry_out(

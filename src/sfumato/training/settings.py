@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from .execution import Execution
 
@@ -17,6 +18,7 @@ class Settings:
     judged          held-out examples that are judged
     lines           most lines of metrics.jsonl for each stage
     micro           micro-batch per process to start with (0: the whole batch)
+    fits            {stage: the largest micro-batch that memory allows}, of stages where it is not the batch
     execution       how to compute; None: the fastest by trial
     """
 
@@ -28,3 +30,8 @@ class Settings:
     lines: int = 250
     micro: int = 0
     execution: Execution | None = None
+    fits: Mapping[str, int] = field(default_factory=dict)
+
+    def micro_of(self, stage: str) -> int:
+        """The micro-batch that a stage starts with."""
+        return min((m for m in (self.micro, self.fits.get(stage, 0)) if m), default=0)

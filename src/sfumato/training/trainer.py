@@ -268,6 +268,10 @@ class Trainer:
         fixed = self.settings.execution
         if resumed and fixed is not None and fixed.bf16 != execution.bf16:
             self.reporter.report(Note(f"The stage goes on as it began, in {execution}, not in {fixed}."))
+        fits = self.settings.fits.get(stage.name, 0)
+        if resumed and 0 < fits < (progress.micro or stage.batch):
+            progress.micro = fits
+            self.warn(f"Less memory is free: micro-batches of {fits}; the run goes on, not equal to the bit.")
         if resumed and found is not None:
             run.load(found)
             if self.world.main:
@@ -280,7 +284,7 @@ class Trainer:
     def _plan(self, stage: Stage) -> Execution:
         """Decide how to compute and how many examples to see; written down in the progress."""
         progress, fixed = self.progress, self.settings.execution
-        progress.micro = self.settings.micro
+        progress.micro = self.settings.micro_of(stage.name)
         progress.elapsed = self.world.agree(progress.elapsed)
         shares = self.recipe.shares(progress.stage)
         rough = 0 if self.budget.timed else self.budget.examples(shares, progress.elapsed, 0.0)
