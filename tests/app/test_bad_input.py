@@ -115,6 +115,10 @@ CASES = [
 ]
 
 
+def by_name(lines):
+    return [line.split(": ", 1) for line in lines]
+
+
 def answer(capsys):
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
@@ -258,6 +262,9 @@ def test_the_odd_folder_is_named_file_by_file_and_trains(tmp_path, capsys):
     words = ["train", "vae", str(odd.path), "--out", str(out), *small, "--quarantine", "--json"]
     assert command(words) == 0
     capsys.readouterr()
+    lines = (out / "left-out.txt").read_text().splitlines()
+    assert len(lines) == len(odd.bad) and all(odd.bad[name] in why for name, why in by_name(lines))
+    assert f"{len(lines)} files, named in left-out.txt" in (out / "report.html").read_text()
     assert command(["sample", str(out), "-n", "2", "--json"]) == 0
     first = next(p for p in (out / "samples").rglob("0000.*"))
     with Image.open(first) as image:

@@ -11,6 +11,7 @@ from odd_images import make_odd_folder, picture, save
 from sfumato.data.inspect import examine
 from sfumato.data.loader import Dataset
 from sfumato.data.sources import open_data
+from sfumato.data.survey import CONSTANT
 
 
 def test_every_oddity_of_the_mixed_folder_is_in_the_words(tmp_path):
@@ -32,6 +33,19 @@ def test_every_oddity_of_the_mixed_folder_is_in_the_words(tmp_path):
         assert words in report.pipeline
     assert "gray 16-bit" in text and "900 x 1200" in text
     assert json.loads(json.dumps(report.to_json()))["count"] == report.count == len(open_data(odd.path))
+
+
+def test_every_bad_and_every_odd_file_is_in_the_values(tmp_path):
+    """The words show the first few and say where all are."""
+    for i in range(12):
+        save(tmp_path / f"{i}.png", picture(i, 8, 8))
+        save(tmp_path / f"flat{i}.png", np.full((8, 8, 3), i, np.uint8))
+        (tmp_path / f"bad{i}.png").write_bytes(b"")
+    report = examine(tmp_path)
+    assert [name for name, _ in report.to_json()["bad"]] == [f"bad{i}.png" for i in range(12)]
+    assert report.to_json()["odd"][CONSTANT] == [f"flat{i}.png" for i in range(12)]
+    text = "\n".join(report.lines())
+    assert "bad7.png" in text and "bad8.png" not in text and "4 more: `sfumato doctor DATA --json`" in text
 
 
 def test_counts_agree_with_the_data(tmp_path):

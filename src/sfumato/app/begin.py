@@ -29,6 +29,7 @@ from ..training.state import EARLIER
 from ..training.storage import from_json, to_json
 from .console import Console
 from .doctor import preview_of
+from .left_out import write_left_out
 from .weights import WORDS
 
 
@@ -62,6 +63,7 @@ def begin(
         preview = folder.path / PREVIEW_NAME
         folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
         console.say(f"The exact tensors the model will see: {preview}")
+        console.say(*filter(None, [write_left_out(folder, data)]))
         return
     console.say("This run exists with the same recipe and data: going on with it.")
     finished = len(before.get("stages_done", ())) == len(recipe.get("stages", ()))

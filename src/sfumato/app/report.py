@@ -18,6 +18,7 @@ from ..report.html import run_page
 from ..report.summary import Picture, Remark, Rows, RunSummary, Step
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 from ..training.watch import finding
+from .left_out import left_out_row
 from .points import alike, read_points
 from .progress import duration
 from .run import Run
@@ -103,6 +104,7 @@ def facts(run: Run) -> tuple[Rows, ...]:
         ("example", f.words),
         ("classes", ", ".join(f.classes) or "none"),
         ("preprocessing", f.pipeline or "none"),
+        *left_out_row(run.path),
         ("held out", a["test"] or (f"{a['held_out']:.0%}" if a["held_out"] else "a tenth")),
         ("fingerprint", a["fingerprint"]),
     ]

@@ -142,7 +142,8 @@ def _stop_if_many_are_bad(survey: Survey) -> None:
     if bad <= MOST_BAD * found and bad < found:
         return
     shown = "\n".join(f"    {name}: {why}" for name, why in survey.bad[:10])
-    more = f"\n    ... and {bad - 10} more" if bad > 10 else ""
+    told = ": `sfumato doctor DATA --json` names all" if bad < found else ""
+    more = f"\n    ... and {bad - 10:,} more{told}" if bad > 10 else ""
     raise DataError(
         f"{bad:,} of {found:,} files cannot be used (at most {MOST_BAD:.0%} may fail)",
         where=survey.source,

@@ -14,14 +14,14 @@ import numpy as np
 from .dataset import Dataset
 from .ingest import Progress
 from .sources import open_data
-from .survey import CONSTANT, EXAMPLES, Survey
+from .survey import CONSTANT, EXAMPLES, MOST_NAMED, Survey
 
 FEW = 8  # lines of a list that are shown; the rest is counted
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the doctor found. `lines` says it in words, `to_json` in values."""
+    """What the doctor found. `lines` says it in words with the first names, `to_json` in values with all."""
 
     source: str
     count: int
@@ -67,7 +67,8 @@ class Report:
         if self.bad:
             out.append(f"{len(self.bad):,} files cannot be used and are left out:")
             out += [f"    {name}: {why}" for name, why in self.bad[:FEW]]
-            out += [f"    ... and {len(self.bad) - FEW:,} more"] if len(self.bad) > FEW else []
+            rest = f"    ... and {len(self.bad) - FEW:,} more: `sfumato doctor DATA --json` names all"
+            out += [rest] if len(self.bad) > FEW else []
         if self.duplicates:
             shown = "; ".join(" = ".join(group) for group in self.duplicate_names[:3])
             out.append(f"Exact copies of other examples: {self.duplicates:,}, e.g. {shown}")
@@ -122,7 +123,7 @@ def examine(
     copies, groups = _duplicates(data)
     odd, odd_counts, constant = dict(survey.odd), dict(survey.odd_counts), _constant(data)
     if constant and CONSTANT not in odd_counts:
-        odd_counts[CONSTANT], odd[CONSTANT] = len(constant), [data.name_of(i) for i in constant[:EXAMPLES]]
+        odd_counts[CONSTANT], odd[CONSTANT] = len(constant), [data.name_of(i) for i in constant[:MOST_NAMED]]
     report = Report(
         source=facts.source,
         count=len(data),

@@ -20,12 +20,13 @@ from .options import Alpha, Fit, Options, Plan
 
 LARGEST_UNASKED = 128 * 128
 EXAMPLES = 5
+MOST_NAMED = 10_000  # names kept of one oddity; where more files share it, it is the rule
 CONSTANT = "constant: every pixel is the same"
 
 
 @dataclass
 class Survey:
-    """Counts over the files of a source; what the doctor reads. Names are kept for a few examples only."""
+    """Counts over the files of a source, and the names of all bad and odd ones; what the doctor reads."""
 
     source: str = ""
     found: int = 0
@@ -35,17 +36,17 @@ class Survey:
     kinds: dict[str, int] = field(default_factory=dict)
     colours: dict[str, int] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)  # (name, why)
-    odd: dict[str, list[str]] = field(default_factory=dict)  # what -> names (the first few)
+    odd: dict[str, list[str]] = field(default_factory=dict)  # what -> names (at most MOST_NAMED)
     odd_counts: dict[str, int] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
     notes: list[str] = field(default_factory=list)  # further remarks of the source
 
     def remark(self, what: str, name: str) -> None:
-        """Count an oddity and keep the first few names."""
+        """Count an oddity and keep its name."""
         self.odd_counts[what] = self.odd_counts.get(what, 0) + 1
         names = self.odd.setdefault(what, [])
-        if len(names) < EXAMPLES:
+        if len(names) < MOST_NAMED:
             names.append(name)
 
     def to_json(self) -> dict[str, Any]:
