@@ -81,6 +81,8 @@ def diffusevae(
     latent: int = 0,
     width: int = 0,
     beta: float = 1.0,
+    warmup: float = 0.0,
+    free_bits: float = 0.0,
     components: int = 16,
     conditional: bool = False,
     dropout: float | None = None,
@@ -96,6 +98,8 @@ def diffusevae(
     latent       dimensions of z; 0: about the square root of the data's, 8 to 128
     width        channels of the refiner's first level; 0: chosen by image size
     beta         weight of the KL in the first stage; 1 is the ELBO
+    warmup       examples (up to 1: share of the first stage) over which beta rises from 0
+    free_bits    nats of KL per unit of z below which nothing is gained
     components   largest number of components of the prior on z; 0: the N(0, I) of the ELBO, not fitted
     conditional  give the class to the refiner, and to the prior on z
     dropout      within the refiner's residual blocks; not said: 0.1 for fewer than 5,000 images, else 0
@@ -114,6 +118,8 @@ def diffusevae(
         concat=True,
     )
     first = vae_generator(facts, latent, 0, components, classes)
+    # unless they are turned, the recipe reads as it did before it had them: runs of that time go on
+    turned = {name: value for name, value in (("warmup", warmup), ("free_bits", free_bits)) if value}
     return lazy(Recipe)(
         model=lazy(Generator)(
             codec=lazy(Pixels)(),
@@ -122,7 +128,7 @@ def diffusevae(
             plan=modern_plan(),
         ),
         stages=(
-            vae_stage(lazy(Elbo)(beta), on="conditioner.first.codec", share=SHARE, batch=128),
+            vae_stage(lazy(Elbo)(beta, **turned), on="conditioner.first.codec", share=SHARE, batch=128),
             *fits(components, on="conditioner.first.density", through="conditioner.first.codec"),
             lazy(Stage)(
                 name="refiner",
