@@ -27,6 +27,7 @@ from ..evaluation.spread import Estimate, mean_of
 from ..evaluation.units import LevelUnits, units
 from ..models.codec import Codec
 from ..models.trace import LatentVariableModel
+from ..training.advice import Advice
 from ..training.watch import of_units
 from .run import Run, batches
 
@@ -127,7 +128,9 @@ def carried(
     largest = sorted((kl for level in levels for kl in level.per_unit), reverse=True)[:SHOWN]
     told = " ".join(f"{kl:.2f}" for kl in largest)
     notes = [f"{active:,} of {total:,} latent units are active; KL of the largest in nats: {told}."]
-    return metrics, notes + (of_units(levels[0].per_unit, total - active) if len(levels) == 1 else [])
+    if len(levels) == 1:
+        notes += of_units(levels[0].per_unit, total - active, Advice.of_recipe(run.recipe))
+    return metrics, notes
 
 
 def _few(level: LevelUnits) -> tuple[float, ...]:

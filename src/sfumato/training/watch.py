@@ -10,39 +10,44 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from .advice import UNKNOWN, Advice, either
+
 # a latent unit that carries less than this many nats on average is not used
 UNUSED_NATS = 0.01
 # a latent unit that carries more than this many nats on average has lost touch with its prior (2^28 values)
 EXPLODED_NATS = 20.0
 # means further from the data's than this many of its standard deviations are a tint
 TINT = 0.25
+V_PREDICTION = "model.density.denoiser.scaling=VScaling"
 COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
 
 
-def collapse(kl_per_unit: Sequence[float]) -> list[str]:
+def collapse(kl_per_unit: Sequence[float], advice: Advice = UNKNOWN) -> list[str]:
     """Posterior collapse: units whose KL to the prior, in nats averaged over examples, is near zero."""
     unused = sum(kl < UNUSED_NATS for kl in kl_per_unit)
     if not kl_per_unit or unused < 0.75 * len(kl_per_unit):
         return []
+    fewer = advice.fewer(len(kl_per_unit) - unused, len(kl_per_unit))
     return [
         f"{unused} of {len(kl_per_unit)} latents are unused (posterior collapse: the decoder ignores them). "
-        "Try a smaller beta, free bits, or fewer latents."
+        f"Try {either([*advice.speak('beta', 'free_bits'), fewer])}."
     ]
 
 
-def inactive(dead: int, units: int) -> list[str]:
+def inactive(dead: int, units: int, advice: Advice = UNKNOWN) -> list[str]:
     """More than half of a single latent's units that tell nothing of an image, short of a collapse."""
     if 2 * dead <= units:
         return []
+    fewer = advice.fewer(units - dead, units).capitalize()
     return [
-        f"{dead} of {units} latents are inactive: they hardly answer to the image. Fewer latents would do "
-        "the same; for more active ones try a smaller beta, free bits, or a longer warm-up of beta."
+        f"{dead} of {units} latents are inactive: they hardly answer to the image. {fewer} would do the "
+        f"same; for more active ones try {either(advice.speak('beta', 'free_bits', 'warmup'))}."
     ]
 
 
-def of_units(kl_per_unit: Sequence[float], dead: int) -> list[str]:
+def of_units(kl_per_unit: Sequence[float], dead: int, advice: Advice = UNKNOWN) -> list[str]:
     """One sentence at most of a single latent's units, `dead` of them inactive: a collapse says it all."""
-    return collapse(kl_per_unit) or inactive(dead, len(kl_per_unit))
+    return collapse(kl_per_unit, advice) or inactive(dead, len(kl_per_unit), advice)
 
 
 def finding(text: str) -> str:
@@ -50,7 +55,7 @@ def finding(text: str) -> str:
     return re.sub(r"[-+]?\d[\d,.]*", "#", text)
 
 
-def empty_levels(kl_per_level: Sequence[float], done: float) -> list[str]:
+def empty_levels(kl_per_level: Sequence[float], done: float, advice: Advice = UNKNOWN) -> list[str]:
     """Collapse of a ladder: levels, from coarse to fine, whose KL in nats is near zero.
 
     A ladder starts with every posterior at its prior, so nothing is said in the first half (done < 1/2).
@@ -66,23 +71,23 @@ def empty_levels(kl_per_level: Sequence[float], done: float) -> list[str]:
         ]
     return [
         f"Levels {which} of {len(kl_per_level)}, the coarsest too, carry nothing (posterior collapse at "
-        "the top): the finer levels tell the image alone. Try free bits, a warm-up of beta, or fewer levels."
+        "the top): the finer levels tell the image alone. "
+        f"Try {either([*advice.speak('free_bits', 'warmup'), 'fewer levels'])}."
     ]
 
 
-def exploding(kl_per_unit: Sequence[float]) -> list[str]:
+def exploding(kl_per_unit: Sequence[float], advice: Advice = UNKNOWN) -> list[str]:
     """Units whose KL to the prior, in nats averaged over examples, is beyond what an image can need."""
     far = [kl for kl in kl_per_unit if not kl < EXPLODED_NATS]
     if not far:
         return []
     return [
         f"{len(far)} of {len(kl_per_unit)} latents carry more than {EXPLODED_NATS:g} nats each, up to "
-        f"{max(far):.0f} (exploding KL: the posterior has left the prior). Try a lower rate, a larger beta, "
-        "or a warm-up of beta."
+        f"{max(far):.0f} (exploding KL: the posterior has left the prior). Try {either(advice.calm())}."
     ]
 
 
-def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
+def latents(notes: Mapping[str, Sequence[float]], done: float, advice: Advice = UNKNOWN) -> list[str]:
     """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used.
 
     Units that do not speak yet may still do so: short of a collapse they are told of at the end (done = 1).
@@ -90,8 +95,8 @@ def latents(notes: Mapping[str, Sequence[float]], done: float) -> list[str]:
     units = notes.get("kl_per_unit", ())
     levels = notes.get("kl_per_level", ())
     dead = sum(kl < UNUSED_NATS for kl in units) if done >= 1.0 else 0
-    told = [*(empty_levels(levels, done) if levels else of_units(units, dead)), *exploding(units)]
-    return [*told, *dead_codes(notes.get("codes_used", ()))]
+    silent = empty_levels(levels, done, advice) if levels else of_units(units, dead, advice)
+    return [*silent, *exploding(units, advice), *dead_codes(notes.get("codes_used", ()))]
 
 
 def dead_codes(used: Sequence[float]) -> list[str]:
@@ -132,8 +137,8 @@ def tint(
     because = "The common cause is too little training."
     if denoised:
         because = (
-            "Common causes: too little training, too few sampling steps, or predicting noise at high noise; "
-            "try v-prediction."
+            "Common causes: too little training (--hours), too few sampling steps (--steps), or predicting "
+            f"noise at high noise, as ddpm does; there try v-prediction (--set {V_PREDICTION})."
         )
     names = COLOURS.get(len(data_means), tuple(f"channel {k}" for k in range(len(data_means))))
     sentences = []

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ..core.errors import OutOfMemoryError, StorageError
 from ..objectives.objective import Judge
 from . import watch
+from .advice import Advice
 from .ema import early_share
 from .events import HeldOut, Note, Reporter, Stepped
 from .heldout import HeldOutLoss
@@ -210,7 +211,8 @@ class Watcher:
         """Call the probes and read the signs."""
         progress, run = self.progress, self.run
         notes = {name: note.flatten().tolist() for name, note in self.meter.notes().items()}
-        for text in watch.latents(notes, progress.seen / max(progress.target, 1)):
+        done = progress.seen / max(progress.target, 1)
+        for text in watch.latents(notes, done, Advice.of(run.stage)):
             self._note(text)
         if progress.looked == progress.seen:
             return
