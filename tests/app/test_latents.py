@@ -132,7 +132,8 @@ def test_factors_of_a_part_of_the_pictures_stop_nothing_but_their_scores(tmp_pat
 def test_an_evaluation_says_when_most_units_are_inactive(units, word, monkeypatch):
     kl = (0.0,) * units + (1.0,) * (8 - units)
     level = LevelUnits((8, 8), Estimate(1.0, 0.0), kl, 8 - units, kl)
-    run, part = SimpleNamespace(facts=None, device=None), range(10)
+    run = SimpleNamespace(facts=None, device=None, recipe=SimpleNamespace(stages=()))
+    part = range(10)
     found = {}
     for name, levels in (("vae", (level,)), ("ladder", (level, level))):
         monkeypatch.setattr(latents, "units", lambda *_, levels=levels: levels)
