@@ -16,18 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..core.errors import DataError, RefusedError, did_you_mean
+from . import listing
 from .folder import Labelled
-from .listing import (
-    classes_from_folders,
-    natural,
-    nothing_found,
-    outside_runs,
-    pictures,
-    rows_from_table,
-    tables,
-    undecided,
-    unread,
-)
 from .pool import Item
 from .worker import MOST_BYTES
 
@@ -45,20 +35,28 @@ class Archive(Labelled):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
                 _check(entries, path)
-                files = sorted(outside_runs({e.filename for e in entries if not e.is_dir()}), key=natural)
-                names = pictures(files)
+                files = sorted(
+                    listing.outside_runs({e.filename for e in entries if not e.is_dir()}), key=listing.natural
+                )
+                names = listing.pictures(files)
                 if not names:
-                    raise nothing_found(str(path), files)
-                found = tables(files) if labels is None else []
+                    raise listing.nothing_found(str(path), files)
+                found = listing.tables(files) if labels is None else []
                 text = _table(archive, files, found, labels)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
             raise RefusedError(
                 f"a damaged zip file: {error}", where=path, remedy="Fetch or make the archive anew."
             ) from None
         place = f"{path}:{labels or 'labels'}"
-        rows = rows_from_table(text, names, place) if text else classes_from_folders(names, str(path))
+        rows = (
+            listing.rows_from_table(text, names, place)
+            if text
+            else listing.classes_from_folders(names, str(path))
+        )
         known = found if labels is None else [labels]
-        super().__init__(str(path), names, rows, text, [*undecided(found), *unread(files, known)])
+        super().__init__(
+            str(path), names, rows, text, [*listing.undecided(found), *listing.unread(files, known)]
+        )
 
     def items(self) -> Iterator[Item]:
         with zipfile.ZipFile(self.path) as archive:
@@ -98,8 +96,8 @@ def _table(archive: zipfile.ZipFile, files: list[str], found: list[str], chosen:
         raise DataError(
             f"the zip holds no table '{name}'",
             where=archive.filename,
-            remedy=did_you_mean(name, tables(files))
-            if tables(files)
+            remedy=did_you_mean(name, listing.tables(files))
+            if listing.tables(files)
             else "Give --labels a file outside of it.",
         )
     return _read(archive, name).decode("utf-8-sig", errors="replace")
