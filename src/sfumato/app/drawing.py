@@ -9,7 +9,7 @@ the shapes it would see without blocks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -17,12 +17,10 @@ from ..core.shapes import rows_at_once
 from ..models.density import Plan
 from ..models.generator import CPU_ROWS
 from .guiding import sampler
-
-if TYPE_CHECKING:
-    from .run import Run
+from .opened import Opened
 
 
-def slices(run: Run, count: int, batch: int) -> Iterator[slice]:
+def slices(run: Opened, count: int, batch: int) -> Iterator[slice]:
     """The rows of each block of `count` samples."""
     rows = CPU_ROWS if run.device.type == "cpu" else max(batch, 1)
     size = rows * max(1, rows_at_once(run.facts.shape) // rows)
@@ -30,7 +28,7 @@ def slices(run: Run, count: int, batch: int) -> Iterator[slice]:
 
 
 def blocks(
-    run: Run,
+    run: Opened,
     plan: Plan,
     seeds: Sequence[int],
     class_name: str | None = None,
@@ -45,7 +43,9 @@ def blocks(
         yield generator.sample(len(part), plan, given, seeds=part, batch=batch, drew=drew)
 
 
-def origin(run: Run, plan: Plan, seeds: Sequence[int], class_name: str | None = None) -> dict[str, list[Any]]:
+def origin(
+    run: Opened, plan: Plan, seeds: Sequence[int], class_name: str | None = None
+) -> dict[str, list[Any]]:
     """What the samples of these seeds came from: the seed, and the class if the plan knows classes."""
     found: dict[str, list[Any]] = {"seeds": list(seeds)}
     generator = sampler(run, plan)

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from ..data.facts import Facts
+from ..models.density import Plan
 from ..models.generator import Generator
+from ..models.given import Given
 from ..training.rundir import RunDir
 from ..training.stage import Recipe
 from .weights import Weights
@@ -35,4 +37,8 @@ class Opened(Protocol):
     @property
     def generator(self) -> Generator:
         """The model as something that can be sampled; UsageError where it is not."""
+        ...
+
+    def given(self, count: int, class_name: str | None, plan: Plan | None = None) -> Given:
+        """The class asked for, as labels."""
         ...
