@@ -46,11 +46,15 @@ class Theme:
 
 
 LIGHT = Theme(
-    "#3b3833", "#d9d4cb", ("#0072b2", "#d55e00", "#009e73", "#b3558c", "#c98a00", "#3b97cf", "#6b675f")
+    "#3b3833",
+    "#d9d4cb",
+    ("#0072b2", "#d55e00", "#009e73", "#b3558c", "#c98a00", "#3b97cf", "#6b675f", "#8a1f2d", "#7f9a1c"),
 )
 EITHER = Theme("#857f75", "#857f7555", ("#2b8fd0", "#d55e00", "#009e73"))  # legible on both, for pixels
 DARK = Theme(
-    "#cfc9be", "#45413b", ("#62b2e8", "#f0894a", "#3fc49c", "#df9cc3", "#ecbb55", "#9fd4f5", "#a39d93")
+    "#cfc9be",
+    "#45413b",
+    ("#62b2e8", "#f0894a", "#3fc49c", "#df9cc3", "#ecbb55", "#9fd4f5", "#a39d93", "#e8707c", "#c0d860"),
 )
 
 
