@@ -50,7 +50,10 @@ def _bits_per_dim(run: Run, codec: VqVae, held_out: Dataset, nats: Tensor, proto
     """The bits of code and rest, an upper bound on -log2 p(x), per dimension."""
     levels, train = run.facts.levels, run.training
     if levels is None:
-        raise UsageError("the data are floats, and codes with a calibrated Gaussian bound grey levels only")
+        raise UsageError(
+            "the data are floats, and codes with a calibrated Gaussian bound grey levels only",
+            remedy="Train on integer images, whose grey levels have a probability.",
+        )
     calibrated_on = batches(train, min(CALIBRATED_ON, len(train)), run.device)
     scale = reconstruction_scale(codec, (b.x for b in calibrated_on))
     rest = []

@@ -88,7 +88,9 @@ def turned(make: Callable[..., Any], what: str, subject: object, settings: Mappi
     try:
         tree = make(subject, **chosen)
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise UsageError(str(error), where=what.replace("'", "")) from error
+        raise UsageError(
+            str(error), where=what.replace("'", ""), remedy="Look at what --set changed."
+        ) from error
     changed = tree
     for key, value in leaves.items():
         changed = override(changed, key, value, CATALOG)

@@ -96,7 +96,11 @@ def distill(
     about = source.about | {"budget": budget.to_json(), "seed": seed}
     whole, parts = read_data(about["data"], about["test"], about["held_out"], about["options"], console)
     if whole.fingerprint != about["fingerprint"]:
-        raise RefusedError("the data have changed since the teacher was trained", where=about["data"])
+        raise RefusedError(
+            "the data have changed since the teacher was trained",
+            where=about["data"],
+            remedy="Put the data back as they were, or train the teacher anew.",
+        )
     torch.manual_seed(seed)
     built = build_recipe(f"distill {method}", source.tree)
     if source.run is not None:

@@ -196,7 +196,9 @@ def labels_like(train: Dataset, count: int, seed: int) -> Tensor:
     ids = train.label_ids
     if ids is None:
         raise DataError(
-            "the training data of this class-conditional run have no labels", where=train.facts.source
+            "the training data of this class-conditional run have no labels",
+            where=train.facts.source,
+            remedy="Put back the folder's classes, or the table that --labels named.",
         )
     order = np.random.default_rng(seed_of("labels", seed)).permutation(len(ids))
     return torch.from_numpy(ids[order[:count]])

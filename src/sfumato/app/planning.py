@@ -168,7 +168,9 @@ def make_grids(run: Opened) -> dict[str, Any]:
     generator = run.generator
     density = generator.density
     if not isinstance(density, Diffusion):
-        raise UsageError("an optimised grid is made for diffusion models", where=run.path)
+        raise UsageError(
+            "an optimised grid is made for diffusion models", where=run.path, remedy="Leave --grid out."
+        )
     size = torch.Size(density.shape).numel()
     count = max(2, min(STARTS, NUMBERS // size))
     plan = replace(generator.plan, start=None)

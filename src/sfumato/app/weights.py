@@ -116,7 +116,7 @@ def fill_average(model: nn.Module, averages: bytes, length: int) -> None:
     try:
         found = parse(averages)
     except SafetensorError as error:
-        raise RefusedError(f"{AVERAGES} is not a safetensors file: {error}") from None
+        raise RefusedError(f"{AVERAGES} is not a safetensors file: {error}", remedy=COPY) from None
     for name, value in found.items():
         place, _, target = name.partition("/")
         if place == str(length) and target in state:

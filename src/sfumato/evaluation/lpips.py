@@ -53,7 +53,9 @@ def verify(folder: Path | None = None) -> str:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if not found.startswith(beginning):
             raise RefusedError(
-                f"this is not the published file (SHA-256 {found[:8]}…, expected {beginning}…)", where=path
+                f"this is not the published file (SHA-256 {found[:8]}…, expected {beginning}…)",
+                where=path,
+                remedy="Fetch it again from where it is published, or use SSIM.",
             )
     return found[:8]  # of the last file, w_l
 

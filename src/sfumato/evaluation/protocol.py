@@ -19,6 +19,7 @@ from typing import Any
 
 from ..core.errors import RefusedError, UsageError
 
+AGAIN = "The file was changed or damaged: measure again, or restore it from a copy."
 DECIDING = ("data", "split", "samples", "reference", "features", "resize")
 SMALL = 2048  # images below which the Frechet distance is mostly bias
 
@@ -159,19 +160,19 @@ _KINDS: dict[str, tuple[type, ...]] = {
 def _read(kind: type, value: Any, where: str) -> Any:
     """A dataclass from a mapping: every key known, every required field there, every type right."""
     if not isinstance(value, Mapping):
-        raise RefusedError(f"{where} is missing or no table", where=where)
+        raise RefusedError(f"{where} is missing or no table", where=where, remedy=AGAIN)
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(set(value) - set(known)):
-        raise RefusedError(f"unknown field '{unknown[0]}'", where=where)
+        raise RefusedError(f"unknown field '{unknown[0]}'", where=where, remedy=AGAIN)
     made = {k: _unpack(v, str(known[k].type)) for k, v in value.items()}
     for name, item in made.items():
         legal = _KINDS[str(known[name].type)]
         if not isinstance(item, legal) or (isinstance(item, bool) and bool not in legal):
-            raise RefusedError(f"field '{name}' holds {item!r}", where=where)
+            raise RefusedError(f"field '{name}' holds {item!r:.60}", where=where, remedy=AGAIN)
     try:
         return kind(**made)
     except TypeError as error:
-        raise RefusedError(str(error).replace("__init__() ", ""), where=where) from None
+        raise RefusedError(str(error).replace("__init__() ", ""), where=where, remedy=AGAIN) from None
 
 
 def _unpack(value: Any, kind: str) -> Any:
@@ -217,7 +218,7 @@ def ranked(metrics: Sequence[Metric]) -> list[Metric]:
                 remedy="Evaluate both runs again with the same data, features and counts.",
             )
     if metrics and metrics[0].lower is None:
-        raise UsageError(f"{metrics[0].name} has no better or worse")
+        raise UsageError(f"{metrics[0].name} has no better or worse", remedy="Rank by another metric.")
     return sorted(metrics, key=lambda m: m.value if m.lower else -m.value)
 
 

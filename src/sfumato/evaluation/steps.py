@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.errors import RefusedError, UsageError
-from .protocol import Metric, comparable
+from .protocol import AGAIN, Metric, comparable
 
 KINDS: dict[str, tuple[type, ...]] = {
     "solver": (str,),
@@ -58,10 +58,10 @@ class Point:
     def from_json(value: Mapping[str, Any]) -> Point:
         """The point of to_json; RefusedError for anything else."""
         if not isinstance(value, Mapping) or set(value) != set(Point.__dataclass_fields__):
-            raise RefusedError("no point of a curve")
+            raise RefusedError("no point of a curve", remedy=AGAIN)
         for name, kind in KINDS.items():
             if not isinstance(value[name], kind) or isinstance(value[name], bool):
-                raise RefusedError(f"field '{name}' of a point holds {value[name]!r}")
+                raise RefusedError(f"field '{name}' of a point holds {value[name]!r:.60}", remedy=AGAIN)
         return Point(**{**value, "metric": Metric.from_json(value["metric"])})
 
 

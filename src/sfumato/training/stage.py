@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, did_you_mean
 from ..objectives.objective import Objective
 from .rates import Cosine, Rate
 
@@ -73,7 +73,9 @@ class Stage:
         for key, fits in legal.items():
             if not fits:
                 raise UsageError(
-                    f"{key} = {getattr(self, key)} is no legal value", where=f"stage '{self.name}'"
+                    f"{key} = {getattr(self, key)} is no legal value",
+                    where=f"stage '{self.name}'",
+                    remedy=f"Leave out what sets stages.{self.name}.{key}, or give a value as in the recipe.",
                 )
 
     def most(self, examples: int, data: int) -> int:
@@ -106,7 +108,11 @@ class Fit:
         """Refuse a name or a count that cannot be."""
         _check_name(self.name)
         if self.examples < 1:
-            raise UsageError(f"examples = {self.examples} is no legal value", where=f"stage '{self.name}'")
+            raise UsageError(
+                f"examples = {self.examples} is no legal value",
+                where=f"stage '{self.name}'",
+                remedy="Give 1 or more.",
+            )
 
 
 @dataclass(frozen=True)
@@ -120,13 +126,20 @@ class Recipe:
         """Stage names are unique and their paths exist in the model."""
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
-            raise UsageError(f"a recipe has stages with different names, not {names}")
+            raise UsageError(
+                f"a recipe has stages with different names, not {names}",
+                remedy="Give each a name of its own.",
+            )
         known = {name for name, _ in self.model.named_modules()}
         for stage in self.stages:
             second = stage.through if isinstance(stage, Fit) else f"{stage.on}.{stage.train}".strip(".")
             for path in (stage.on, second):
                 if path not in known:
-                    raise UsageError(f"the model has no part '{path}'", where=f"stage '{stage.name}'")
+                    raise UsageError(
+                        f"the model has no part '{path}'",
+                        where=f"stage '{stage.name}'",
+                        remedy=did_you_mean(path, known - {""}),
+                    )
 
     def shares(self, index: int) -> list[float]:
         """Shares of the gradient stages from `index` on, as fractions of the whole run."""

@@ -30,7 +30,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from ..core.errors import RefusedError
-from .storage import from_json, to_json
+from .storage import DAMAGED, from_json, to_json
 
 VERSION = 1
 DONE = "done"
@@ -109,7 +109,7 @@ class Progress:
         """The state of JSON bytes; RefusedError names what is missing, unknown or of another type."""
         value = from_json(data, where)
         if not isinstance(value, dict):
-            raise RefusedError("the state is not a JSON object", where=where)
+            raise RefusedError("the state is not a JSON object", where=where, remedy=DAMAGED)
         known = {f.name: f for f in fields(cls)}
         if value.get("version", VERSION) != VERSION:
             raise RefusedError(
@@ -119,12 +119,14 @@ class Progress:
             )
         for name in known:
             if name not in value:
-                raise RefusedError(f"the checkpoint lacks '{name}'", where=where)
+                raise RefusedError(f"the checkpoint lacks '{name}'", where=where, remedy=DAMAGED)
         for name, entry in value.items():
             if name not in known:
-                raise RefusedError(f"the checkpoint has an unknown entry '{name}'", where=where)
+                raise RefusedError(
+                    f"the checkpoint has an unknown entry '{name}'", where=where, remedy=DAMAGED
+                )
             if not _fits(entry, str(known[name].type)):
-                raise RefusedError(f"the checkpoint's '{name}' is {entry!r:.60}", where=where)
+                raise RefusedError(f"the checkpoint's '{name}' is {entry!r:.60}", where=where, remedy=DAMAGED)
         return cls(**value)
 
 
@@ -184,7 +186,9 @@ def unpack(
     try:
         found = parse(data)
     except SafetensorError as error:
-        raise RefusedError(f"{what} is not a safetensors file: {error}", where=where) from None
+        raise RefusedError(
+            f"{what} is not a safetensors file: {error}", where=where, remedy=DAMAGED
+        ) from None
     if apart := [] if expected is None else misfits(found, expected):
         more = f"; and {len(apart) - NAMED:,} more" if len(apart) > NAMED else ""
         raise RefusedError(

@@ -34,6 +34,8 @@ MANIFEST = "MANIFEST.json"
 FORMAT = 1
 JSON_LIMIT = 64 * 2**20
 CHUNK = 2**20
+DAMAGED = "It was changed or damaged: restore it from a copy, or train anew."
+PLAIN = "Put a plain file there that you may read, no link and no device."
 
 # a full or failing disk may recover until the next save; anything else will not
 PASSING = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG})
@@ -200,14 +202,16 @@ def unseal(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
     for name in sorted(present ^ set(listing)):
         fault = "is not in its manifest" if name in present else "is missing"
-        raise RefusedError(f"{name} {fault}", where=folder)
+        raise RefusedError(f"{name} {fault}", where=folder, remedy=DAMAGED)
     files = {}
     for name, entry in listing.items():
         data = read_regular(folder / name, limit=entry["size"])
         if len(data) != entry["size"]:
-            raise RefusedError(f"{name} has {len(data)} bytes, not {entry['size']}", where=folder)
+            raise RefusedError(
+                f"{name} has {len(data)} bytes, not {entry['size']}", where=folder, remedy=DAMAGED
+            )
         if sha256(data) != entry["sha256"]:
-            raise RefusedError(f"{name} failed its checksum", where=folder)
+            raise RefusedError(f"{name} failed its checksum", where=folder, remedy=DAMAGED)
         files[name] = data
     return manifest["about"], files
 
@@ -215,12 +219,12 @@ def unseal(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest = from_json(read_regular(folder / MANIFEST, limit=JSON_LIMIT), folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise RefusedError(f"{MANIFEST} is of another version", where=folder)
+        raise RefusedError(f"{MANIFEST} is of another version", where=folder, remedy=DAMAGED)
     listing = manifest.get("files")
     if not isinstance(listing, dict) or not all(map(_is_entry, listing.items())):
-        raise RefusedError(f"{MANIFEST} is not a list of files", where=folder)
+        raise RefusedError(f"{MANIFEST} is not a list of files", where=folder, remedy=DAMAGED)
     if not isinstance(manifest.get("about"), dict):
-        raise RefusedError(f"{MANIFEST} says nothing about its folder", where=folder)
+        raise RefusedError(f"{MANIFEST} says nothing about its folder", where=folder, remedy=DAMAGED)
     return manifest
 
 
@@ -239,11 +243,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     """The bytes of a regular file (no link, no device), at most one more than `limit` of them."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise RefusedError(f"{path.name} is not a regular file", where=path)
+            raise RefusedError(f"{path.name} is not a regular file", where=path, remedy=PLAIN)
         with path.open("rb") as file:
             return file.read(limit + 1)
     except OSError as error:
-        raise RefusedError(f"{path.name} cannot be read: {error.strerror or error}", where=path) from None
+        raise RefusedError(
+            f"{path.name} cannot be read: {error.strerror or error}", where=path, remedy=PLAIN
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------- JSON
@@ -267,8 +273,8 @@ def from_json(data: bytes, where: object) -> Any:
         return value
 
     if len(data) > JSON_LIMIT:
-        raise RefusedError("the file is too large", where=where)
+        raise RefusedError("the file is too large", where=where, remedy=DAMAGED)
     try:
         return json.loads(data, parse_constant=constant, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(f"not a JSON file of ours: {error}", where=where) from None
+        raise RefusedError(f"not a JSON file of ours: {error}", where=where, remedy=DAMAGED) from None
