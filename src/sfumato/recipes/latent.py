@@ -7,6 +7,7 @@ diffusevae   Generator(pixels, diffusion, Reconstruction(vae generator))        
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..core.errors import UsageError
 from ..core.lazy import lazy
@@ -119,7 +120,9 @@ def diffusevae(
     )
     first = vae_generator(facts, latent, 0, components, classes)
     # unless they are turned, the recipe reads as it did before it had them: runs of that time go on
-    turned = {name: value for name, value in (("warmup", warmup), ("free_bits", free_bits)) if value}
+    turned: dict[str, Any] = {
+        name: value for name, value in (("warmup", warmup), ("free_bits", free_bits)) if value
+    }
     return lazy(Recipe)(
         model=lazy(Generator)(
             codec=lazy(Pixels)(),
