@@ -154,6 +154,7 @@ def test_the_folder_of_a_user_one_level_up_is_pointed_down(tmp_path, capsys):
         ["--held-out", "0.2", "--test", "elsewhere"],
         ["--examples", "0"],
         ["--examples", "-5"],
+        ["--examples", "1" + 400 * "0"],
         ["--seed", "-5"],
         ["--seed", str(2**63)],
         ["--set", "batch=0"],

@@ -95,7 +95,7 @@ def _part(tree: Any, keys: list[str]) -> Lazy[Any] | None:
             tree = _argument(tree, key)
         elif isinstance(tree, (list, tuple)):
             named = [v for v in tree if isinstance(v, Lazy) and v.arguments.get("name") == key]
-            tree = named[0] if named else tree[int(key)] if key.isdigit() and int(key) < len(tree) else None
+            tree = named[0] if named else tree[int(key)] if key.isdecimal() and int(key) < len(tree) else None
         else:
             return None
     return tree if isinstance(tree, Lazy) else None

@@ -129,7 +129,7 @@ def film(folder: Path, stages: Sequence[str]) -> tuple[Picture, ...]:
     for stage in stages:
         for path in sorted(folder.glob(f"{stage}-[0-9]*.png")):
             seen = path.stem.removeprefix(f"{stage}-")
-            if seen.isdigit():
+            if seen.isdecimal():
                 found.append(Picture(opened(path), f"{stage} at {int(seen):,}"))
     return tuple(found)
 

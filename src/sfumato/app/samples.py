@@ -164,7 +164,7 @@ class Samples:
     def _others(self) -> list[str]:
         """A sentence about images of an earlier drawing that still lie in the folder."""
         mine, suffix = set(self.names), suffix_for(self.run.facts)
-        found = sorted(p.name for p in self.folder.glob(f"*{suffix}") if p.stem.isdigit())
+        found = sorted(p.name for p in self.folder.glob(f"*{suffix}") if p.stem.isdecimal())
         others = [name for name in found if name not in mine]
         if not others:
             return []

@@ -36,6 +36,9 @@ class Budget(ABC):
         """
 
 
+MOST = 10**15  # examples: beyond any training, and whole as a float
+
+
 @dataclass(frozen=True)
 class Examples(Budget):
     """So many examples over all stages; a stage gets its share of the whole."""
@@ -46,6 +49,8 @@ class Examples(Budget):
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"a budget is at least one example, not {self.count}")
+        if self.count > MOST:
+            raise ValueError(f"a budget is at most {MOST:,} examples")
 
     def examples(self, shares: Sequence[float], elapsed: float, speed: float) -> int:
         """count * share (shares are fractions of one over the whole run)."""

@@ -256,7 +256,7 @@ class RunDir:
     def _averages_of(self, stage: str) -> dict[int, Path]:
         folders = self.averages.glob(f"{stage}-*") if self.averages.is_dir() else ()
         numbers = {folder.name.removeprefix(f"{stage}-"): folder for folder in folders}
-        return {int(n): folder for n, folder in sorted(numbers.items()) if n.isdigit()}
+        return {int(n): folder for n, folder in sorted(numbers.items()) if n.isdecimal()}
 
     # ------------------------------------------------------------------------- metrics
 
