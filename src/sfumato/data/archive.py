@@ -106,7 +106,9 @@ def _table(archive: zipfile.ZipFile, files: list[str], found: list[str], chosen:
 def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
     """RefusedError for an archive that was made to harm."""
     if len(entries) > MOST_ENTRIES:
-        raise RefusedError(f"a zip with {len(entries):,} entries", where=path)
+        raise RefusedError(
+            f"a zip with {len(entries):,} entries", where=path, remedy="Split it, or unpack it to a folder."
+        )
     for entry in entries:
         why = _harm(entry)
         if why:

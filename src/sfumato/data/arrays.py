@@ -52,6 +52,7 @@ class NpyHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+ANEW = "Save it again: np.save(path, array), or np.savez for several."
 NUMBERS_ONLY = "Save it as uint8, uint16 or float32: np.save(path, array.astype(np.uint8))."
 
 
@@ -59,11 +60,11 @@ def npy_header(file: BinaryIO, size: int, where: object) -> NpyHeader:
     """The header of an open .npy file of `size` bytes; RefusedError unless it holds numbers or words."""
     start = file.read(12)
     if start[:6] != b"\x93NUMPY" or len(start) < 12 or start[6] not in (1, 2, 3):
-        raise RefusedError("not a NumPy file", where=where)
+        raise RefusedError("not a NumPy file", where=where, remedy=ANEW)
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(start[8 : 8 + width], "little")
     if length > min(LONGEST_HEADER, size):
-        raise RefusedError(f"a NumPy header of {length:,} bytes", where=where)
+        raise RefusedError(f"a NumPy header of {length:,} bytes", where=where, remedy=ANEW)
     raw = start[8 + width :] + file.read(length - (4 - width))
     text = raw[:length].decode("latin-1")
     found = [pattern.findall(text) for pattern in (_DESCR, _ORDER, _SHAPE)]
@@ -72,14 +73,14 @@ def npy_header(file: BinaryIO, size: int, where: object) -> NpyHeader:
             raise RefusedError(
                 "the array holds Python objects or records, not numbers", where=where, remedy=NUMBERS_ONLY
             )
-        raise RefusedError("a damaged NumPy header", where=where)
+        raise RefusedError("a damaged NumPy header", where=where, remedy=ANEW)
     descr, shape_text = found[0][0], found[2][0]
     if not (_NUMBERS.fullmatch(descr) or _WORDS.fullmatch(descr)):
         words = "Python objects" if "O" in descr else f"type {descr}"
         raise RefusedError(f"the array holds {words}, not numbers", where=where, remedy=NUMBERS_ONLY)
     sizes = [s.strip().rstrip("L") for s in shape_text.split(",") if s.strip()]
     if len(sizes) > 8 or not all(s.isdecimal() and len(s) < 16 for s in sizes):
-        raise RefusedError("a damaged NumPy header (shape)", where=where)
+        raise RefusedError("a damaged NumPy header (shape)", where=where, remedy=ANEW)
     start_at = 8 + width + length
     header = NpyHeader(np.dtype(descr), tuple(map(int, sizes)), start_at, found[1][0] == "True")
     if header.start + header.bytes > size:
@@ -119,12 +120,12 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
                         )
                     values = member.read(header.bytes)
                     if len(values) < header.bytes:
-                        raise RefusedError("truncated", where=where)
+                        raise RefusedError("truncated", where=where, remedy=ANEW)
                 order: Any = "F" if header.fortran else "C"
                 array = np.frombuffer(values, header.dtype).reshape(header.shape, order=order)
                 arrays[entry.filename.removesuffix(".npy")] = array
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise RefusedError(f"a damaged NumPy archive: {error}", where=path) from None
+        raise RefusedError(f"a damaged NumPy archive: {error}", where=path, remedy=ANEW) from None
     return arrays
 
 
@@ -169,7 +170,9 @@ def open_arrays(path: Path, options: Options) -> Dataset:
     if labels is not None and names is not None and labels.dtype.kind in "ui":
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
             raise DataError(
-                f"labels from {labels.min()} to {labels.max()} for {len(names)} classes", where=path
+                f"labels from {labels.min()} to {labels.max()} for {len(names)} classes",
+                where=path,
+                remedy="A label is the place of its class in the list, from 0 on.",
             )
         labels = names[labels]
     factors, factor_names = _first(named, _FACTORS), _first(named, ("factor_names", "latents_names"))

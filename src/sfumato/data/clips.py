@@ -100,7 +100,9 @@ def cut_into_frames(strips: Dataset, frames: int) -> Dataset:
     height, width = strips.facts.size
     if width % frames:
         raise DataError(
-            f"pictures {width} wide do not hold {frames} frames side by side", where=strips.facts.source
+            f"pictures {width} wide do not hold {frames} frames side by side",
+            where=strips.facts.source,
+            remedy="Give the number of frames that each picture holds.",
         )
     shape = (len(strips.stored), strips.facts.channels, height, frames, width // frames)
     stored = np.ascontiguousarray(np.moveaxis(strips.stored.reshape(shape), 3, 2))

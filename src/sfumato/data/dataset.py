@@ -236,7 +236,11 @@ class Dataset:
             return same
         strange = sorted(set(mine.classes) - set(facts.classes))
         if strange:
-            raise DataError(f"the class '{strange[0]}' is unknown to the run", where=mine.source)
+            raise DataError(
+                f"the class '{strange[0]}' is unknown to the run",
+                where=mine.source,
+                remedy=f"It knows {', '.join(facts.classes[:10])}; leave the others out.",
+            )
         number = np.array([facts.classes.index(name) for name in mine.classes], dtype=np.int64)
         same.labels = number[self.labels]
         return same
@@ -280,12 +284,20 @@ def _factors(
 ) -> tuple[NDArray[np.float32], Sequence[str]]:
     """Known factors as (N, F) finite numbers, and a name for each; DataError where they are none."""
     if given.dtype.kind not in "buif":
-        raise DataError(f"factors are numbers, not {given.dtype}", where=source)
+        raise DataError(
+            f"factors are numbers, not {given.dtype}",
+            where=source,
+            remedy="Number their values, e.g. 0, 1, 2.",
+        )
     values = np.asarray(given, dtype=np.float32).reshape(len(given), -1)
     if not np.isfinite(values).all():
         raise DataError("the factors hold NaN or infinity", where=source, remedy="Leave those examples out.")
     if names and len(names) != values.shape[1]:
-        raise DataError(f"{len(names)} names for {values.shape[1]} factors", where=source)
+        raise DataError(
+            f"{len(names)} names for {values.shape[1]} factors",
+            where=source,
+            remedy="Give each factor one name.",
+        )
     return values, names or [f"factor {i}" for i in range(values.shape[1])]
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from ..core.errors import RefusedError
 
 KINDS = ("uint8", "uint16", "float32")
+BACK = "Bring back data.json as it was written; it is made when a training begins."
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,18 @@ class Facts:
     def from_json(cls, value: Mapping[str, Any]) -> Facts:
         """Facts from JSON values. A missing, unknown or impossible entry is refused by name."""
         if not isinstance(value, Mapping):
-            raise RefusedError("data facts: no object with named entries", where="data.json")
+            raise RefusedError("data facts: no object with named entries", where="data.json", remedy=BACK)
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(value) - known)
         missing = sorted({"channels", "space"} - set(value))
         if unknown or missing:
             word = "unknown" if unknown else "missing"
-            raise RefusedError(f"data facts: {word} entry '{(unknown or missing)[0]}'", where="data.json")
+            entry = (unknown or missing)[0]
+            raise RefusedError(f"data facts: {word} entry '{entry}'", where="data.json", remedy=BACK)
         try:
             return cls(**{k: _frozen(v) for k, v in value.items()})
         except (TypeError, ValueError) as error:
-            raise RefusedError(f"data facts: {error}", where="data.json") from None
+            raise RefusedError(f"data facts: {error}", where="data.json", remedy=BACK) from None
 
 
 def _frozen(value: Any) -> Any:

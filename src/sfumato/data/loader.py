@@ -40,7 +40,7 @@ class Loader:
     def __init__(self, data: Dataset | int, seed: int = 0) -> None:
         self.n, self.seed = data if isinstance(data, int) else len(data), seed
         if self.n < 1:
-            raise DataError("there is no example to train on")
+            raise DataError("there is no example to train on", remedy="Give data with one example or more.")
 
     def at(self, seen: int, count: int) -> Tensor:
         """The ids (count,) of examples seen ... seen + count - 1; every epoch is a fresh permutation."""

@@ -162,7 +162,7 @@ def measured(
     """
     where = known.get("source")
     if len(stored) == 0:
-        raise DataError("there are no examples", where=where)
+        raise DataError("there are no examples", where=where, remedy="Give data with one example or more.")
     low, high, spacing = scale or value_range(stored, where)
     if low >= high:
         raise DataError(f"every value is {low:g}", where=where, remedy="There is nothing to learn from it.")

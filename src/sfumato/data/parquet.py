@@ -50,7 +50,7 @@ class Parquet(Source):
             self.columns = Columns(files[0].schema_arrow, self.name)
         self.classes = self.columns.classes or self._words_of_labels()
         if self._count == 0:
-            raise DataError("the Parquet file has no rows", where=self.name)
+            raise DataError("the Parquet file has no rows", where=self.name, remedy="Give a file with rows.")
         self.frames = self._frames()
 
     @contextmanager
@@ -60,7 +60,9 @@ class Parquet(Source):
             yield
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
-            raise RefusedError(f"not a whole Parquet file: {first}", where=self.name) from None
+            raise RefusedError(
+                f"not a whole Parquet file: {first}", where=self.name, remedy="Fetch or write it anew."
+            ) from None
 
     def __len__(self) -> int:
         return self._count
@@ -135,7 +137,9 @@ class Columns:
         images = images or [n for n in names if _holds_bytes(schema.field(n).type)]
         if not images:
             raise DataError(
-                f"the Parquet file has no column of pictures (its columns: {', '.join(names)})", where=where
+                f"the Parquet file has no column of pictures (its columns: {', '.join(names)})",
+                where=where,
+                remedy="Call a column `image` and let it hold encoded files (PNG, JPEG) as bytes.",
             )
         labels = [n for n in names if features.get(n, {}).get("_type") == "ClassLabel"]
         labels = labels or [n for n in names if n in ("label", "labels", "class", "fine_label")]

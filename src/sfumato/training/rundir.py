@@ -30,6 +30,8 @@ from .lock import lock
 from .storage import JSON_LIMIT, MANIFEST, Disk, from_json, read_regular, seal, sha256, to_json, unseal
 
 DESCRIPTION = ("recipe.json", "data.json")
+OLDER = "An older checkpoint is taken where there is one; else train anew with --fresh."
+SAME_FILE = "Bring back the file as it was, or train anew with --fresh."
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Checkpoint:
     def file(self, name: str) -> bytes:
         """The bytes of one file; RefusedError if the checkpoint lacks it."""
         if name not in self.files:
-            raise RefusedError(f"the checkpoint lacks {name}", where=self.name)
+            raise RefusedError(f"the checkpoint lacks {name}", where=self.name, remedy=OLDER)
         return self.files[name]
 
 
@@ -112,7 +114,11 @@ class RunDir:
             self.disk.replace(self.path / "recipe.json", to_json(recipe))
             return True
         if not (self.path / "recipe.json").exists():
-            raise RefusedError("the run has checkpoints but no recipe.json", where=self.path)
+            raise RefusedError(
+                "the run has checkpoints but no recipe.json",
+                where=self.path,
+                remedy="Bring the file back, or train anew with --fresh.",
+            )
         for name, value in (("recipe.json", recipe), ("data.json", facts)):
             changed = differences(self.read(name), from_json(to_json(value), name))
             if changed:
@@ -195,10 +201,12 @@ class RunDir:
         """One checkpoint, verified."""
         about, files = unseal(self.checkpoints / name)
         if about.get("order") != _order(name):
-            raise RefusedError("its folder was renamed or swapped", where=name)
+            raise RefusedError("its folder was renamed or swapped", where=name, remedy=OLDER)
         for file, digest in self._identity().items():
             if about.get("run", {}).get(file) != digest:
-                raise RefusedError(f"{file} is not the one this checkpoint was trained with", where=name)
+                raise RefusedError(
+                    f"{file} is not the one this checkpoint was trained with", where=name, remedy=SAME_FILE
+                )
         return Checkpoint(name, about, files)
 
     def newest(self) -> Checkpoint | None:
