@@ -134,3 +134,9 @@ def test_tests_weigh_as_much_as_they_should():
     source = sum(lines(p) for p in FILES)
     tests = sum(lines(p) for p in (ROOT / "tests").rglob("*.py"))
     assert 0.6 <= tests / source <= 1.1
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Two of one name in different folders cannot be collected by one process."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(set(names)) == sorted(names)
