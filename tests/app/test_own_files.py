@@ -8,7 +8,11 @@ from PIL import Image
 
 import sfumato
 from odd_images import picture
+from sfumato.app.begin import start_again
 from sfumato.app.cli import run as command
+from sfumato.app.console import Console
+from sfumato.core.errors import RefusedError
+from sfumato.training.rundir import RunDir
 
 SMALL = ["--set", "width=8", "--set", "latent=4", "--set", "components=0", "--examples", "64", "--json"]
 
@@ -55,7 +59,30 @@ def test_files_of_others_stay_where_they_are(tmp_path, capsys, more):
     assert command(["train", "vae", "digits", "--out", str(out), *SMALL, *more]) == 2
     told = answer(capsys)
     assert (
-        "data-preview.png, data.json, recipe.json and 2 more" in told["error"] and "--out" in told["remedy"]
+        "data-preview.png, data.json, recipe.json and 1 more" in told["error"] and "--out" in told["remedy"]
     )
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(files) == 5 and {p.read_text() for p in files} == {'{"mine": 1}'}
+
+
+def test_a_run_moves_aside_without_the_files_of_others(tmp_path):
+    """--fresh beside a log: what others have stays, what the run has goes; cut short it is refused."""
+    run = RunDir(tmp_path / "run")
+    run.begin({"lr": 1}, {}, {})
+    run.save("00001-main-0", {"state.json": b"{}"})
+    mine = {p.relative_to(run.path): p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    for name in ("train.log", ".git/HEAD"):
+        (run.path / name).parent.mkdir(exist_ok=True)
+        (run.path / name).write_text(name)
+    start_again(run, Console(silent=True))
+    aside = tmp_path / "run-old1"
+    assert {p.relative_to(aside): p.read_bytes() for p in aside.rglob("*") if p.is_file()} == mine
+    left = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
+    assert left == {"train.log", ".git/HEAD", ".lock"} and (run.path / "train.log").read_text() == "train.log"
+    start_again(run, Console(silent=True))  # nothing of a run: nothing moves
+    assert not (tmp_path / "run-old2").exists() and run.begin({"lr": 2}, {}, {})
+    run.save("00001-main-0", {"state.json": b"{}"})
+    run.own()[0].rename(tmp_path / "moved.json")
+    run.own()[0].rename(tmp_path / "moved2.json")
+    with pytest.raises(RefusedError, match="no recipe"):
+        run.begin({"lr": 3}, {}, {})

@@ -238,7 +238,7 @@ def test_a_folder_of_others_is_refused_with_its_bytes_as_they_were(tmp_path):
         (place / name).write_text("{}")
     before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
     for gone in ("run.json", "recipe.json", "data.json", None):
-        with pytest.raises(UsageError, match=r"\.git, data-preview\.png, ") as caught:
+        with pytest.raises(UsageError, match=r"there: data-preview\.png, ") as caught:
             RunDir(place).begin({"lr": 1}, {"size": 8}, {})
         assert "--out" in caught.value.remedy
         assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
@@ -246,6 +246,45 @@ def test_a_folder_of_others_is_refused_with_its_bytes_as_they_were(tmp_path):
             (place / gone).unlink()
             del before[place / gone]
     assert not (place / "checkpoints").exists()
+
+
+OTHERS = (
+    "train.log",
+    "desktop.ini",
+    "lost+found/x",
+    ".git/HEAD",
+    ".ipynb_checkpoints/a",
+    ".half.partial",
+    "a.png",
+)
+
+
+def bytes_below(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_files_under_other_names_are_never_touched(tmp_path):
+    """A log, hidden folders, what a file system puts there: a run begins and goes on beside them."""
+    run = RunDir(tmp_path / "run")
+    for name in OTHERS:
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text(name)
+    assert run.begin({"lr": 1}, {"size": 8}, {}) and run.shared()
+    run.save("00001-main-0", FILES)
+    assert not run.begin({"lr": 1}, {"size": 8}, {})
+    assert {name: bytes_below(run.path)[name].decode() for name in OTHERS} == {name: name for name in OTHERS}
+    assert not fresh(tmp_path / "alone").shared()
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "checkpoints/a.pt", "ema/a", "samples/a.wav", "report.html", ".lock"]
+)
+def test_each_name_that_a_run_would_take_is_refused(name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("another program's")
+    with pytest.raises(UsageError, match=f"there: {name.partition('/')[0]}"):
+        RunDir(tmp_path).begin({}, {}, {})
+    assert bytes_below(tmp_path) == {name: b"another program's"}
 
 
 def test_what_a_killed_beginning_left_is_no_folder_of_others(tmp_path):

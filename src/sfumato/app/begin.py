@@ -3,7 +3,8 @@
 A run is its recipe and its data; those differing is refused by RunDir.begin, leaf by leaf. The words
 besides are compared here: other held-out images or other options of the data are refused by name,
 another budget is said, with which one holds. The same words and data with another recipe: its code has
-changed since. A folder of other files is refused before anything in it is touched.
+changed since. A folder where other files have a run's names is refused before anything
+in it is touched.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,27 @@ def begin(
 
 
 def start_again(folder: RunDir, console: Console) -> None:
-    """Move what is in the folder aside; nothing is deleted. BusyError while another process trains in it."""
+    """Move the run aside; nothing is deleted. BusyError while another process trains in it.
+
+    Where nothing else lies in the folder it is renamed whole. What others have there (a log, hidden folders)
+    stays, untouched: then the run's own move one by one, the description first and the checkpoints last, so
+    that checkpoints without it are refused and not taken for those of the new run if that is cut short.
+    """
     path = folder.path
     if not path.exists():
         return
     number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}-old{n}").exists())
-    aside = path.with_name(f"{path.name}-old{number}")
+    aside, doing = path.with_name(f"{path.name}-old{number}"), "moving the old run aside"
     with folder.lock():
-        folder.disk.guard(lambda: folder.disk.call(path.rename, aside), path, "moving the old run aside")
+        own = folder.own()
+        if not folder.shared():
+            folder.disk.guard(lambda: folder.disk.call(path.rename, aside), path, doing)
+        elif own:
+            folder.disk.make(aside)
+            for entry in own:
+                folder.disk.guard(partial(folder.disk.call, entry.rename, aside / entry.name), entry, doing)
+        else:
+            return
     console.say(f"The old run is kept in {aside}.")
 
 

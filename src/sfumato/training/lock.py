@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ..core.errors import BusyError, StorageError
 
+LOCK = ".lock"
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -32,7 +34,7 @@ else:
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold a run folder; BusyError at once if another process does."""
-    path = folder / ".lock"
+    path = folder / LOCK
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

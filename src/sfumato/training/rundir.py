@@ -26,10 +26,24 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RefusedError, UsageError
-from .lock import lock
+from .lock import LOCK, lock
 from .storage import JSON_LIMIT, MANIFEST, Disk, from_json, read_regular, seal, sha256, to_json, unseal
 
 DESCRIPTION = ("recipe.json", "data.json")
+OWN = (  # all that a run has in its folder but for hidden files, checkpoints last (see app/begin.py)
+    *("run.json", *DESCRIPTION, "metrics.jsonl", "data-preview.png", "left-out.txt", "report.html"),
+    *(
+        "evaluation.json",
+        "steps.json",
+        "curve.json",
+        "grids.json",
+        "features",
+        "samples",
+        "ema",
+        "checkpoints",
+    ),
+)
+FOLDERS = OWN[-3:]  # which `begin` makes
 OLDER = "An older checkpoint is taken where there is one; else train anew with --fresh."
 SAME_FILE = "Bring back the file as it was, or train anew with --fresh."
 
@@ -63,28 +77,40 @@ class RunDir:
     # ------------------------------------------------------------------------- description
 
     def refuse_foreign(self, words: Sequence[str] = ()) -> None:
-        """UsageError naming what is in the folder where it is neither empty nor a run; nothing is changed.
+        """UsageError naming what stands where a run's own would, in a folder that is none.
 
         A run has a checkpoint, or what `begin` makes first: the three folders, and descriptions that are JSON
-        objects, run.json with these words. Hidden files say nothing about a folder.
+        objects, run.json with these words. Nothing is changed; files under other names stay as they are.
         """
         if not self.path.is_dir():  # a file in the way is told by who writes
             return
-        own = (self.checkpoints, self.averages, self.samples)
-        entries = self.disk.guard(
-            lambda: sorted(self.path.iterdir()), self.path, "looking into the run folder"
-        )
-        there = [p for p in entries if not _is_leftover(p.name) and not (p.name[0] == "." and p.is_file())]
-        there = [p for p in there if not (p in own and p.is_dir() and not any(p.iterdir()))]
+        places = (self.checkpoints, self.averages, self.samples)
+        there = self.disk.guard(self._taken, self.path, "looking into the run folder")
         begun = any(_order(n) and (self.checkpoints / n / MANIFEST).exists() for n in self.names())
-        if not there or begun or (all(p.is_dir() for p in own) and self._described(words)):
+        if not there or begun or (all(p.is_dir() for p in places) and self._described(words)):
             return
         more = f" and {len(there) - 3:,} more" if len(there) > 3 else ""
         raise UsageError(
-            f"the folder holds what no run put there: {', '.join(p.name for p in there[:3])}{more}",
+            f"the folder holds what no run put there: {', '.join(there[:3])}{more}",
             where=self.path,
             remedy="Give a new folder with --out; nothing in this one was changed.",
         )
+
+    def _taken(self) -> list[str]:
+        """What is there under the names of a run's own, but for empty folders and the lock of a process."""
+        there = [p for p in self.own() if not (p.name in FOLDERS and p.is_dir() and not any(p.iterdir()))]
+        lock = self.path / LOCK
+        if lock.is_dir() or (lock.exists() and not (lock.read_bytes()[:32].strip() or b"0").isdigit()):
+            there.append(lock)
+        return sorted(p.name for p in there)
+
+    def own(self) -> list[Path]:
+        """What is in the folder under the names of a run's own, in the order in which it may be moved."""
+        return [p for p in (self.path / name for name in OWN) if p.exists() or p.is_symlink()]
+
+    def shared(self) -> bool:
+        """Whether files or folders of others lie beside the run's own."""
+        return any(not (p.name in (*OWN, LOCK) or _is_ours(p.name)) for p in self.path.iterdir())
 
     def _described(self, words: Sequence[str]) -> bool:
         found: dict[str, Any] = {}
@@ -159,6 +185,7 @@ class RunDir:
         """Remove unfinished saves; their number."""
         places = (self.path, self.checkpoints, self.averages)
         found = [p for folder in places if folder.is_dir() for p in folder.iterdir() if _is_leftover(p.name)]
+        found = [p for p in found if p.parent != self.path or _is_ours(p.name)]
         for path in found:
             self.disk.drop(path)
         return len(found)
@@ -307,6 +334,12 @@ class RunDir:
 
 def _is_leftover(name: str) -> bool:
     return name.startswith(".") and name.endswith((".partial", ".removed"))
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name at the top of the folder is that of an unfinished save of a run's own."""
+    stem = name.removeprefix(".").removesuffix(".partial").removesuffix(".removed")
+    return _is_leftover(name) and (stem in OWN or stem.startswith("probe-"))
 
 
 def _order(name: str) -> int:
