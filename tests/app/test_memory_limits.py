@@ -28,24 +28,80 @@ def digits():
 
 
 def free(monkeypatch, size):
-    monkeypatch.setattr(memory, "free", lambda device: size)
+    monkeypatch.setattr(memory, "free", lambda device, swap=False: size)
 
 
 # ------------------------------------------------------------------------- how much is free
 
 
-def test_the_kernels_word_and_the_groups_limit(tmp_path, monkeypatch):
-    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:   4000 kB\n")
+AVAILABLE, SWAP = 4000 * 1024, 500 * 1024
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A folder that stands for a Linux machine with so much available, and for its control group."""
+    words = "MemTotal:  9000 kB\nMemFree:  10 kB\nMemAvailable:   4000 kB\n\nSwapFree: 500 kB\n"
+    (tmp_path / "meminfo").write_text(words)
+    (tmp_path / "memory").mkdir()
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "GROUP", tmp_path)
-    assert memory.free(CPU) == 4000 * 1024
-    (tmp_path / "memory.current").write_text("1000\n")
-    for limit, expected in (("max\n", 4000 * 1024), ("3000\n", 2000), ("500\n", 0)):
-        (tmp_path / "memory.max").write_text(limit)
+    return tmp_path
+
+
+def test_the_kernels_word_and_the_groups_limit(machine):
+    assert memory.free(CPU) == AVAILABLE
+    (machine / "memory.current").write_text("1000\n")
+    for limit, expected in (("max\n", AVAILABLE), ("3000\n", 2000), ("500\n", 0)):
+        (machine / "memory.max").write_text(limit)
         assert memory.free(CPU) == expected
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
-    (tmp_path / "memory.max").unlink()
-    assert memory.free(CPU) is None
+    (machine / "meminfo").unlink()
+    (machine / "memory.max").unlink()
+    assert memory.free(CPU) is None and memory.free(CPU, swap=True) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "before"),
+    [
+        ("memory.max", "memory.current", ""),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_"),
+    ],
+)
+def test_files_that_a_group_has_read_give_way(machine, limit, used, before):
+    """left = limit - use + inactive and active files, at most the limit; other lines do not count."""
+    (machine / limit).write_text("3000\n")
+    stat = (machine / used).with_name("memory.stat")
+    for use, inactive, active in ((2900, 1200, 800), (2900, 0, 1), (2900, 0, 0), (3100, 50, 49), (10, 0, 90)):
+        (machine / used).write_text(f"{use}\n")
+        stat.write_text(f"anon 7\nfile 900\n{before}inactive_file {inactive}\n{before}active_file {active}\n")
+        assert memory.free(CPU) == min(3000, max(0, 3000 - use + inactive + active))
+    stat.unlink()
+    assert memory.free(CPU) == 2990
+
+
+def test_swap_counts_for_what_is_held_and_only_as_far_as_the_group_may_take_it(machine):
+    assert memory.free(CPU) == AVAILABLE and memory.free(CPU, swap=True) == AVAILABLE + SWAP
+    (machine / "memory.max").write_text("3000")
+    (machine / "memory.current").write_text("1000")
+    assert memory.free(CPU, swap=True) == 2000 + SWAP
+    (machine / "memory.swap.current").write_text("30")
+    for allowed, more in (("max", SWAP), ("0", 0), ("100", 70), (str(10**9), SWAP)):
+        (machine / "memory.swap.max").write_text(allowed)
+        assert memory.free(CPU, swap=True) == 2000 + more and memory.free(CPU) == 2000
+
+
+def test_what_torch_has_reserved_and_does_not_use_is_free(monkeypatch):
+    for name, answer in (("mem_get_info", (50, 900)), ("memory_reserved", 300), ("memory_allocated", 120)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    assert memory.free(torch.device("cuda")) == 50 + 300 - 120
+
+
+def test_memory_is_shared_with_the_processes_of_this_machine_alone(monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda device, swap=False: 1200 if swap else 960)
+    for local, rooms in ((None, (120, 150)), ("2", (480, 600)), ("1", (960, 1200))):
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        if local:
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        assert tuple(fitting._room(World(size=8), swap=swap) for swap in (False, True)) == rooms
 
 
 # ------------------------------------------------------------------------- weights

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..core import memory
 from ..core.errors import OutOfMemoryError, SfumatoError
+from ..core.launch import neighbours
 from ..core.lazy import build
 from ..core.memory import gigabytes
 from ..data.dataset import Dataset
@@ -73,7 +74,7 @@ def least(tree: Any) -> int | None:
 
 def check_weights(name: str, tree: Any, facts: Facts, settings: Mapping[str, Any], world: World) -> None:
     """OutOfMemoryError if the weights and what training keeps for each do not fit; before they are built."""
-    room, needed = _room(world), least(tree)
+    room, needed = _room(world, swap=True), least(tree)
     if room is None or needed is None or needed <= room:
         return
     raise OutOfMemoryError(
@@ -169,7 +170,7 @@ def told(found: Mapping[str, int], stages: Mapping[str, int], world: World) -> l
     ]
 
 
-def _room(world: World) -> int | None:
-    """What this process may take of the free memory; processes on one CPU share it."""
-    free = memory.free(world.device)
-    return free // world.size if free is not None and world.device.type == "cpu" else free
+def _room(world: World, *, swap: bool = False) -> int | None:
+    """What this process may take of the free memory; processes on one machine share what its CPU has."""
+    free = memory.free(world.device, swap=swap)
+    return free // neighbours(world.size) if free is not None and world.device.type == "cpu" else free
