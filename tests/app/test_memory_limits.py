@@ -1,13 +1,16 @@
 """What does not fit is refused before it is built; a batch that does not fit is taken in parts."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sfumato.app import fitting
 from sfumato.app.cli import run as command
-from sfumato.app.compose import compose, recipe_names
+from sfumato.app.compose import compose, recipe_names, turned
 from sfumato.app.console import Console
 from sfumato.app.fitting import MARGIN, check_weights, held, least, micro_batches, most
 from sfumato.app.train import agreed
@@ -15,6 +18,9 @@ from sfumato.core import memory
 from sfumato.core.errors import OutOfMemoryError
 from sfumato.core.lazy import build
 from sfumato.data.sources import open_data
+from sfumato.objectives.elbo import Elbo
+from sfumato.recipes.few_steps import METHODS
+from sfumato.recipes.taught import taught
 from sfumato.training.rundir import RunDir
 from sfumato.training.stage import Stage
 from sfumato.training.world import World
@@ -123,11 +129,65 @@ def test_what_is_counted_is_what_a_stage_keeps_and_saves():
     class Told:
         model, lengths = Half(), (0.1, 0.05)
 
+        objective, stages = torch.nn.Module(), ()
+
         def trained(self, model):
             return model.a
 
     # the model; gradient, two moments, two averages of half of it; and all but the gradient at a save
-    assert held(Told(), Told()) == (4 * (40 + 5 * 20), 4 * (40 + 4 * 20))
+    told = Told()
+    assert held(told, told) == (4 * (40 + 5 * 20), 4 * (40 + 4 * 20))
+    told.objective = torch.nn.Linear(2, 3)  # a critic is trained with the model, a teacher is only kept
+    assert held(told, told) == (4 * (49 + 5 * 29), 4 * (49 + 4 * 29))
+    told.objective.requires_grad_(False)
+    assert held(told, told) == (4 * (49 + 5 * 20), 4 * (49 + 4 * 20))
+
+
+def student(digits, method):
+    teacher = taught(compose("diffusion", digits.facts, {"width": 16}), digits.facts)
+    return turned(METHODS[method], method, teacher, {})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_teachers_copy_counts(digits, method):
+    tree = student(digits, method)
+    recipe = build(tree)
+    bare = max(sum(held(recipe, s)) for s in recipe.stages)
+    for stage in recipe.stages:
+        stage.objective.open(stage.module(recipe.model), 0)
+    full = max(sum(held(recipe, s)) for s in recipe.stages)
+    network = sum(p.numel() for p in recipe.model.density.denoiser.parameters())
+    alone = all(getattr(s.objective, "alone", False) for s in recipe.stages)
+    assert least(tree) == full and (alone or full - bare >= 4 * 2 * network), "kept, and saved"
+
+
+def test_a_student_is_trained_in_parts_and_too_large_a_one_is_refused(digits, monkeypatch):
+    tree, found = student(digits, "easy"), []
+    for extra in (3 * 10**6, 10**10):
+        free(monkeypatch, least(tree) + extra)
+        found.append(micro_batches(digits, "distill easy", tree, World(), None))
+    assert len(found[0]) == 1 and found[1] == {}
+    free(monkeypatch, least(tree) - 1)
+    with pytest.raises(OutOfMemoryError) as told:
+        check_weights("distill easy", tree, digits.facts, {}, World())
+    assert "teacher" in told.value.remedy and "width" not in told.value.remedy
+
+
+def test_what_is_done_needs_no_memory_and_is_not_built(digits, monkeypatch):
+    tree = compose("diffusevae", digits.facts, {"width": 16})
+    names = [stage.name for stage in build(tree).stages]
+    free(monkeypatch, 1)
+    for done in (names, [*names, "other"]):
+        with monkeypatch.context() as never:
+            never.setattr(fitting, "build", None)
+            never.setattr(fitting, "build_recipe", None)
+            assert least(tree, done) == 0
+            check_weights("diffusevae", tree, digits.facts, {}, World(), done)
+            assert micro_batches(digits, "diffusevae", tree, World(), None, done) == {}
+    with pytest.raises(OutOfMemoryError):
+        check_weights("diffusevae", tree, digits.facts, {}, World(), names[:-1])
+    free(monkeypatch, least(tree) + 10**6)
+    assert set(micro_batches(digits, "diffusevae", tree, World(), None, names[:-1])) == {"refiner"}
 
 
 def test_a_network_too_large_is_refused_at_once_and_a_width_that_fits_is_named(
@@ -187,32 +247,68 @@ def test_the_largest_part_that_fits_is_taken(rows, room):
 def test_stages_are_parted_as_memory_allows(digits, monkeypatch):
     """More memory, larger parts; with enough of it, or where it is not known, whole batches."""
     settings, found = {"width": 16}, []
-    least_of = least(compose("diffusevae", digits.facts, settings))
+    tree = compose("diffusevae", digits.facts, settings)
+    least_of = least(tree)
     for extra in (3 * 10**6, 10 * 10**6, 10**10):
         free(monkeypatch, least_of + extra)
         before = torch.get_rng_state()
-        found.append(micro_batches(digits, "diffusevae", settings, World(), None))
+        found.append(micro_batches(digits, "diffusevae", tree, World(), None))
         assert torch.equal(torch.get_rng_state(), before)
     assert 1 <= found[0]["refiner"] <= found[1].get("refiner", 10**6) and found[2] == {}
     free(monkeypatch, None)
-    assert micro_batches(digits, "diffusevae", settings, World(), None) == {}
+    assert micro_batches(digits, "diffusevae", tree, World(), None) == {}
     free(monkeypatch, least_of // 2)
     with pytest.raises(OutOfMemoryError, match="single example"):
-        micro_batches(digits, "diffusevae", settings, World(), None)
+        micro_batches(digits, "diffusevae", tree, World(), None)
+
+
+def stages(**batches):
+    """What stands for a recipe of gradient stages with these batches."""
+    found = tuple(Stage(name, Elbo(), batch=batch) for name, batch in batches.items())
+    return SimpleNamespace(stages=found)
 
 
 def test_a_run_keeps_its_parts_and_takes_smaller_ones_where_it_must(tmp_path):
-    folder, recipe = RunDir(tmp_path), type("Told", (), {"stages": ()})
+    folder, recipe = RunDir(tmp_path), stages(a=64, b=64)
     folder.begin({}, {}, {})
     quiet = Console(silent=True)
 
     def now(fits):
         return agreed(folder, fits, recipe, World(), quiet)
 
+    def changed():
+        return sum("not equal to the bit" in text for text in folder.read("run.json").get("notes", []))
+
     assert now({}) == {} and now({"a": 8}) == {"a": 8} == folder.read("run.json")["micro"]
     folder.disk.make(folder.checkpoints / "00001-a-0")  # it has begun
-    assert now({}) == {"a": 8} and now({"a": 16}) == {"a": 8}
+    assert now({}) == {"a": 8} and now({"a": 16}) == {"a": 8} and changed() == 0
+    assert now({"b": 2}) == {"a": 8, "b": 2} and changed() == 1, "whichever stage is under way"
     assert now({"a": 4, "b": 2}) == {"a": 4, "b": 2} and folder.read("run.json")["micro"] == {"a": 8}
+    assert changed() == 1
+
+
+def test_processes_take_the_smallest_part_any_of_them_needs(tmp_path):
+    """Each finds other stages that do not fit: as many exchanges everywhere, one answer, written once."""
+    folder, recipe, meeting = RunDir(tmp_path), stages(a=64, b=32, c=16), Barrier(3, timeout=20)
+    folder.begin({}, {}, {})
+    said, calls = [0.0] * 3, [0] * 3
+
+    def process(rank):
+        def agree(value):
+            said[rank], calls[rank] = value, calls[rank] + 1
+            meeting.wait()
+            most = max(said)
+            meeting.wait()
+            return most
+
+        world = SimpleNamespace(main=rank == 0, agree=agree, device=CPU, size=3)
+        return agreed(folder, needs[rank], recipe, world, Console(silent=True))
+
+    needs = ({"b": 8}, {"a": 4, "b": 16}, {})
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(process, range(3)))
+    assert found == [{"a": 4, "b": 8}] * 3 and calls == [3] * 3
+    assert folder.read("run.json")["micro"] == found[0]
 
 
 def test_training_says_it_and_goes_in_parts(tmp_path, monkeypatch, capsys):
@@ -225,3 +321,5 @@ def test_training_says_it_and_goes_in_parts(tmp_path, monkeypatch, capsys):
     micro = run.read("run.json")["micro"]["vae"]
     assert f"{micro} of " in capsys.readouterr().out and fitting.FEW[0] <= micro < 64
     assert run.read("run.json")["stages_done"][0] == "vae"
+    free(monkeypatch, 1)
+    assert command([*words, "--out", str(tmp_path / "run")]) == 0, "a finished run asks for nothing"

@@ -31,12 +31,13 @@ from .begin import begin, lasting
 from .catalog import CATALOG, NAMES
 from .compose import build_recipe, turned
 from .console import Console
+from .fitting import check_weights, finished, micro_batches
 from .judges import find_judge
 from .report import write_report
 from .run import Run, open_run
 from .student_curve import compare_steps
 from .teacher import check_teacher
-from .train import Budget, carry_out, check_seed, execution_of, read_data, world_of
+from .train import Budget, agreed, carry_out, check_seed, execution_of, read_data, world_of
 
 SHARE = 0.3  # of the teacher's hours, where no budget is given
 TOLD = ("embedding.vector.weight", "embedding.vector.bias", "embedding.null_vector")
@@ -94,7 +95,8 @@ def distill(
     budget = _budget(budget, source)
     plan, asked = budget.build(), Settings(looks=looks, execution=execution_of(precision))
     about = source.about | {"budget": budget.to_json(), "seed": seed}
-    whole, parts = read_data(about["data"], about["test"], about["held_out"], about["options"], console)
+    words = (about["data"], about["test"], about["held_out"], about["options"])
+    whole, parts = read_data(*words, console, begun=True)
     if whole.fingerprint != about["fingerprint"]:
         raise RefusedError(
             "the data have changed since the teacher was trained",
@@ -102,7 +104,9 @@ def distill(
             remedy="Put the data back as they were, or train the teacher anew.",
         )
     torch.manual_seed(seed)
-    built = build_recipe(f"distill {method}", source.tree)
+    name, done = f"distill {method}", finished(folder, fresh)
+    check_weights(name, source.tree, source.facts, {}, world, done)
+    built = build_recipe(name, source.tree)
     if source.run is not None:
         deviation = taught(load(source.run.folder.read("recipe.json"), CATALOG), source.facts).data
         check_teacher(source.run, parts.train, deviation)
@@ -111,7 +115,9 @@ def distill(
         find_judge(source.run, judge, parts.held_out, console)  # refused now, not after the training
     if world.main:
         begin(folder, dump(source.tree, NAMES), source.facts, about, parts.train, fresh, console)
+    fits = micro_batches(parts.train, name, source.tree, world, asked.execution, done)
     world.wait()
+    asked = replace(asked, fits=agreed(folder, fits, built, world, console))
     run = carry_out(
         built,
         source.facts,

@@ -121,17 +121,22 @@ def estimate(
 
 
 class Steps:
-    """Forward and backward passes of the largest stage of a recipe, on as many examples as asked for."""
+    """Forward and backward passes of the largest stage of a recipe, on as many examples as asked for.
+
+    A recipe that is given built (the settings are then not asked) is used up: its parts are frozen in turn.
+    """
 
     def __init__(
         self,
         data: Dataset,
-        recipe: str,
+        recipe: str | Recipe,
         settings: Mapping[str, Any],
         device: torch.device,
         way: Execution | None = None,
     ) -> None:
-        self.recipe: Recipe = build_recipe(recipe, compose(recipe, data.facts, settings))
+        if isinstance(recipe, str):
+            recipe = build_recipe(recipe, compose(recipe, data.facts, settings))
+        self.recipe: Recipe = recipe
         self.stages = [stage for stage in self.recipe.stages if isinstance(stage, Stage)]
         self.data, self.device, self.fast = data, device, way or _fast(device)
         self.model = self.recipe.model.to(device).train()
@@ -142,7 +147,10 @@ class Steps:
         """Take the steps of another stage, as the trainer does: what it does not train is frozen."""
         self.stage = stage
         trained = stage.trained(self.model)
+        stage.objective.open(stage.module(self.model), 0)
+        stage.objective.to(self.device)
         self.fast.prepare(trained)
+        self.fast.prepare(stage.objective)
         inside = {id(p) for p in trained.parameters()}
         for p in self.model.parameters():
             p.grad = None
@@ -159,7 +167,8 @@ class Steps:
 
     def waiting(self, count: int, limit: int | None = None) -> int:
         """The bytes of all that waits for the backward pass beside the weights; MemoryError above a limit."""
-        held = Held({p.data_ptr() for p in self.model.parameters()}, limit)
+        weights = (p for part in (self.model, self.stage.objective) for p in part.parameters())
+        held = Held({p.data_ptr() for p in weights}, limit)
         with torch.autograd.graph.saved_tensors_hooks(held, lambda t: t):
             self.step(count)
         return held.total

@@ -2,20 +2,22 @@
 
     held      4 bytes a number: the model; of what a stage trains also gradient, two moments, averages
     copied    at a save, and while ways of computing are tried: all of it again but the gradient
+kept      what objectives have of their own: a critic, which is trained too, or a teacher
     waiting   for the backward pass: a + b m for a micro-batch of m, counted on a few real examples
 
 Held and copied are counted on a model without weights (its parameters are on the `meta` device), so that one
 which is too large is refused and not built. Where the batch does not fit beside them the micro-batch is the
 largest of batch, batch/2, batch/4 ... that does: the batch, and with it what is learned, stays the same.
+Stages that are done ask for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..core import memory
@@ -25,15 +27,18 @@ from ..core.lazy import build
 from ..core.memory import gigabytes
 from ..data.dataset import Dataset
 from ..data.facts import Facts
+from ..objectives.distiller import Distiller
 from ..training.execution import Execution
+from ..training.rundir import RunDir
 from ..training.stage import Recipe, Stage
 from ..training.stagerun import out_of_memory
 from ..training.world import World
-from .compose import compose, describe
+from .compose import build_recipe, compose, describe, recipe_names
 from .estimate import FEW, Steps
 
 MARGIN = 1.25  # gradients of the maps and what kernels work in, beside what waits
 LEAST_WIDTH = 8
+STUDENT = "Distil a smaller teacher, or close other programs."
 REMEDY = "Use a smaller network ({0}), smaller images (--size), or close other programs."
 
 
@@ -54,34 +59,70 @@ class Weightless(TorchFunctionMode):
 
 
 def held(recipe: Recipe, stage: Stage) -> tuple[int, int]:
-    """Bytes (held, copied) of a stage; see the module."""
-    model = recipe.model
-    whole = sum(t.numel() for part in (model.parameters(), model.buffers()) for t in part)
-    moved = sum(p.numel() for p in stage.trained(model).parameters())
+    """Bytes (held, copied) of a stage; see the module. Of teachers those count that are there already."""
+    whole = _numbers(recipe.model) + _numbers(stage.objective)
+    beside = (s.objective for s in recipe.stages if isinstance(s, Stage) and s is not stage)
+    moved = sum(p.numel() for p in stage.trained(recipe.model).parameters())
+    moved += sum(p.numel() for p in stage.objective.parameters() if p.requires_grad)
     kept = 2 + len(stage.lengths)
-    return 4 * (whole + moved * (1 + kept)), 4 * (whole + moved * kept)
+    copied = whole + moved * kept
+    return 4 * (copied + moved + sum(map(_numbers, beside))), 4 * copied
 
 
-def least(tree: Any) -> int | None:
-    """Bytes without which a postponed recipe cannot be trained; None where it cannot be built."""
+def _numbers(module: nn.Module) -> int:
+    return sum(t.numel() for part in (module.parameters(), module.buffers()) for t in part)
+
+
+def finished(folder: RunDir, fresh: bool) -> frozenset[str]:
+    """The stages of a run that are done; of one that starts again, or has not begun, none."""
+    begun = not fresh and bool(folder.names())
+    return frozenset(folder.read("run.json").get("stages_done", ()) if begun else ())
+
+
+def is_done(tree: Any, done: Container[str]) -> bool:
+    """Whether every stage of a postponed recipe is among those that are done."""
+    return all(stage.arguments.get("name") in done for stage in tree.arguments["stages"])
+
+
+def least(tree: Any, done: Container[str] = ()) -> int | None:
+    """Bytes without which the stages of a postponed recipe that are not done cannot be trained.
+
+    None where it cannot be built.
+    """
+    if is_done(tree, done):
+        return 0
     try:
         with torch.random.fork_rng([]), Weightless():
             recipe = build(tree)
-        return max((sum(held(recipe, s)) for s in recipe.stages if isinstance(s, Stage)), default=0)
+            stages = [s for s in recipe.stages if isinstance(s, Stage) and s.name not in done]
+            for stage in stages:
+                if isinstance(stage.objective, Distiller):
+                    stage.objective.open(stage.module(recipe.model), 0)
+        return max((sum(held(recipe, s)) for s in stages), default=0)
     except Exception:  # the real one will say what is wrong
         return None
 
 
-def check_weights(name: str, tree: Any, facts: Facts, settings: Mapping[str, Any], world: World) -> None:
-    """OutOfMemoryError if the weights and what training keeps for each do not fit; before they are built."""
-    room, needed = _room(world, swap=True), least(tree)
+def check_weights(
+    name: str,
+    tree: Any,
+    facts: Facts,
+    settings: Mapping[str, Any],
+    world: World,
+    done: Container[str] = (),
+) -> None:
+    """OutOfMemoryError if the weights and what training keeps for each do not fit; before they are built.
+
+    name: a recipe's, or else a student's method, whose network is as wide as its teacher's.
+    """
+    room, needed = _room(world, swap=True), least(tree, done)
     if room is None or needed is None or needed <= room:
         return
     raise OutOfMemoryError(
         f"needs {gigabytes(needed)} for weights, optimizer, averages and a copy to save them; "
         f"{gigabytes(room)} free",
         where=f"recipe {name}",
-        remedy=REMEDY.format(_narrower(name, facts, settings, room)),
+        remedy=REMEDY.format(_narrower(name, facts, settings, room)) if name in recipe_names() else STUDENT,
     )
 
 
@@ -101,19 +142,26 @@ def _narrower(name: str, facts: Facts, settings: Mapping[str, Any], room: int) -
 
 
 def micro_batches(
-    data: Dataset, name: str, settings: Mapping[str, Any], world: World, execution: Execution | None
+    data: Dataset,
+    name: str,
+    tree: Any,
+    world: World,
+    execution: Execution | None,
+    done: Container[str] = (),
 ) -> dict[str, int]:
-    """{stage: examples at a time} of the stages whose whole batch does not fit into memory.
+    """{stage: examples at a time} of the stages to come whose whole batch does not fit into memory.
 
-    OutOfMemoryError where a single example does not.
+    tree: the postponed recipe, which is built once more and dropped.
+    OutOfMemoryError where a single example does not fit.
     """
     room = _room(world)
-    if room is None:
+    if room is None or is_done(tree, done):
         return {}
     try:
         with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []):
-            steps = Steps(data, name, settings, world.device, execution or Execution())
-            return dict(_fitted(steps, room, world.size))
+            recipe = build_recipe(name, tree)
+            steps = Steps(data, recipe, {}, world.device, execution or Execution())
+            return dict(_fitted(steps, [s for s in steps.stages if s.name not in done], room, world.size))
     except SfumatoError:
         raise
     except Exception as error:  # it comes before work that it must not stop
@@ -121,14 +169,14 @@ def micro_batches(
             raise OutOfMemoryError(
                 f"a single example does not fit into the {gigabytes(room)} that are free",
                 where=f"recipe {name}",
-                remedy=REMEDY.format("--set width=..."),
+                remedy=REMEDY.format("--set width=...") if name in recipe_names() else STUDENT,
             ) from None
         return {}
 
 
-def _fitted(steps: Steps, room: int, processes: int) -> Iterator[tuple[str, int]]:
-    """(stage, examples at a time) of the stages whose batch does not fit."""
-    for stage in steps.stages:
+def _fitted(steps: Steps, stages: Sequence[Stage], room: int, processes: int) -> Iterator[tuple[str, int]]:
+    """(stage, examples at a time) of those of the stages whose batch does not fit."""
+    for stage in stages:
         steps.turn_to(stage)
         rows = -(-stage.batch // processes)
         micro = most(steps.waiting, room - sum(held(steps.recipe, stage)), rows)

@@ -42,7 +42,7 @@ from .compose import build_recipe, compose, unused_classes
 from .console import Console
 from .device import best_device
 from .estimate import forecast
-from .fitting import check_weights, micro_batches, told
+from .fitting import check_weights, finished, micro_batches, told
 from .looking import ReconstructionGrid, SampleGrid, quick
 from .probabilities import check_probabilities
 from .progress import listener
@@ -139,10 +139,12 @@ def train(
     folder = RunDir(Path(out) if out else default_folder(recipe, data))
     folder.refuse_foreign(WORDS)  # before the data are read; again before anything is written
     console.say(f"Run folder: {folder.path}")
-    whole, parts = read_data(data, test, held_out, options or {}, console)
+    begun = bool(folder.names()) and not fresh
+    whole, parts = read_data(data, test, held_out, options or {}, console, begun)
     facts = replace(parts.train.facts, fingerprint=whole.fingerprint)
     tree = compose(recipe, facts, settings or {})
-    check_weights(recipe, tree, facts, settings or {}, world)
+    done = finished(folder, fresh)
+    check_weights(recipe, tree, facts, settings or {}, world, done)
     torch.manual_seed(seed)  # the initial weights; everything later draws by position
     built = build_recipe(recipe, tree)
     check_probabilities(built.model, parts.held_out)
@@ -155,7 +157,7 @@ def train(
             console.say(forecast(parts.train, recipe, settings, world.device).line())
         begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
         console.say(*unused_classes(recipe, facts, settings or {}))
-    fits = micro_batches(parts.train, recipe, settings or {}, world, asked.execution)
+    fits = micro_batches(parts.train, recipe, tree, world, asked.execution, done)
     world.wait()
     asked = replace(asked, fits=agreed(folder, fits, built, world, console))
     return carry_out(
@@ -168,16 +170,26 @@ def agreed(
 ) -> dict[str, int]:
     """The micro-batches a run began with, or smaller ones where less memory is free now; kept in run.json.
 
-    A run whose later stages are planned after a resume takes the same as one nobody disturbed.
+    A run whose later stages are planned after a resume takes the same as one nobody disturbed. Processes
+    measure each for itself and take the smallest: one exchange for each gradient stage, in every process,
+    and all have read run.json before the main one writes it.
     """
-    about = folder.read("run.json")
-    before = about.get("micro") or {}
-    both = {name: min(d[name] for d in (before, fits) if name in d) for name in {**before, **fits}}
+    before = folder.read("run.json").get("micro") or {}
+    batches = {stage.name: stage.batch for stage in recipe.stages if isinstance(stage, Stage)}
+    both = {}
+    for name, batch in batches.items():
+        part = -int(world.agree(-min([d[name] for d in (before, fits) if name in d], default=batch)))
+        if part < batch:
+            both[name] = part
     if world.main:
-        batches = {stage.name: stage.batch for stage in recipe.stages if isinstance(stage, Stage)}
         console.say(*told(both, batches, world))
-        if both and not folder.names():
-            folder.tell(micro=both)
+        if not folder.names():
+            folder.tell(**({"micro": both} if both else {}))
+        elif both != before:
+            text = "Less memory is free than when this run began: it goes on, not equal to the bit."
+            console.say(text)
+            with suppress(SfumatoError):
+                add_notes(folder, [text])
     return both
 
 
@@ -238,11 +250,16 @@ def lasting_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_data(
-    data: str, test: str | None, held_out: float | None, options: Mapping[str, Any], console: Console
+    data: str,
+    test: str | None,
+    held_out: float | None,
+    options: Mapping[str, Any],
+    console: Console,
+    begun: bool = False,
 ) -> tuple[Dataset, Split]:
-    """The data, said in words, and its training and held-out parts."""
+    """The data, said in words, and its training and held-out parts; begun: by options that a run has."""
     chosen = given_options(options)
-    whole = open_data(data, progress=_decoding(console), **chosen)
+    whole = open_data(data, progress=_decoding(console), stored=begun, **chosen)
     parts = whole.split(held_out)
     if (refusal := untrainable(parts.train, data)) is not None:
         raise refusal

@@ -271,7 +271,7 @@ class Trainer:
         fits = self.settings.fits.get(stage.name, 0)
         if resumed and 0 < fits < (progress.micro or stage.batch):
             progress.micro = fits
-            self.warn(f"Less memory is free: micro-batches of {fits}; the run goes on, not equal to the bit.")
+            self.warn(f"Less memory is free: micro-batches of {fits} in this stage.")
         if resumed and found is not None:
             run.load(found)
             if self.world.main:
