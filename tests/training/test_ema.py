@@ -1,6 +1,7 @@
 """Power-function averages: the recursion is the stated sum, and other lengths are reconstructed."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.training.choice import miss
+from sfumato.training import choice
+from sfumato.training.choice import AVERAGES, CHOSEN, EARLY, RAW, miss
 from sfumato.training.ema import Ema, beta, combination, early_share, gamma_of, length_of, profile_product
 from sfumato.training.flat import Flat
+from sfumato.training.rundir import RunDir
+from sfumato.training.storage import Disk, Full
 
 
 def walk(steps, seed=0):
@@ -107,3 +111,25 @@ def test_the_weights_come_back_to_the_bit():
         assert ema.flat.values.equal(ema.vectors[0])
         raise RuntimeError
     assert ema.flat.values.equal(before)
+
+
+class Brimful(Disk):
+    """A disk that is full for what was chosen, and for nothing else."""
+
+    def write(self, path, data):
+        if path.name == CHOSEN:
+            raise Full("no space left", where=path, remedy="")
+        super().write(path, data)
+
+
+@pytest.mark.parametrize(("disk", "more"), [(Disk, {CHOSEN}), (Brimful, set())])
+def test_a_disk_full_for_the_chosen_weights_alone_loses_no_others(tmp_path, monkeypatch, disk, more):
+    monkeypatch.setattr(choice, "_early", lambda *_: {EARLY: b"early"})
+    _, ema = averaged(walk(5), [0.1])
+    flat = Flat([("w", torch.nn.Parameter(torch.ones(3)))])
+    run = SimpleNamespace(turns=[SimpleNamespace(flat=flat, ema=ema)], stage=SimpleNamespace(name="main"))
+    run.tensors = lambda: {AVERAGES: {"0/w": torch.zeros(3)}}
+    folder = RunDir(tmp_path, disk())
+    folder.begin({}, {}, {})
+    choice._keep(run, SimpleNamespace(seen=20), folder, [torch.ones(3)])
+    assert folder.load_averages("main")[20].keys() == {AVERAGES, RAW, EARLY} | more

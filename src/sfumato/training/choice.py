@@ -176,7 +176,10 @@ def _keep(run: StageRun, progress: Progress, folder: RunDir, chosen: Weights | N
     files |= _early(run, progress, folder)
     at_the_end = {id(vector) for turn in run.turns for vector in turn.ema.vectors}
     if chosen is not None and not {id(vector) for vector in chosen} <= at_the_end:
-        files[CHOSEN] = pack(_named(run, chosen))
+        with suppress(Full):  # a disk that is full for this one only takes the others
+            more = {CHOSEN: pack(_named(run, chosen))}
+            folder.save_averages(run.stage.name, progress.seen, files | more)
+            return
     with suppress(Full):  # the checkpoint that follows is what must succeed
         folder.save_averages(run.stage.name, progress.seen, files)
 
