@@ -3,8 +3,9 @@
     samples.json    run, count, seed, class, plan; of every image its seed, its class and its file
 
 It stands there only while it is true: what an earlier drawing left of it goes before the first file is
-replaced. A drawing that is stopped writes it for the images that are there, with what was asked for under
-"unfinished"; the same command then goes on behind them, since image k depends on (seed, k) alone.
+replaced. Every few blocks, and where the drawing is stopped, it is written for the images that are there,
+without classes (which would have to be drawn) and with what was asked for under "unfinished". The same
+command then goes on behind them, killed or stopped, since image k depends on the model and (seed, k) alone.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from .. import __version__
 from ..core.errors import Interrupted, RefusedError, SfumatoError
 from ..data.decode import Unreadable, decode
 from ..data.listing import SHEET, SHEET_OF
 from ..data.write import suffix_for, write_image
+from ..evaluation.features import fingerprint_of_module
 from ..models.density import Plan
 from ..models.given import seeds_of
 from ..report import grid
@@ -38,6 +41,7 @@ from .rows import Images
 from .run import Run
 
 SHOWN = 256  # images on the grid
+OFTEN = 4  # blocks from one record of what is there to the next
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Samples:
         self.seeds = seeds_of(order.seed, order.count)
         self.shown: list[Images] = []
         self.done = 0
+        self.key = self._key()
 
     def write(self, console: Console) -> dict[str, Any]:
         """Draw and write what is missing; where all is. Interrupted where the user stops it."""
@@ -73,9 +78,11 @@ class Samples:
         pace = Pace(console, self.order.count - self.done)
         try:
             self._draw(pace)
+            self._tell()
         except BaseException as error:
             with suppress(SfumatoError):  # what ended the drawing is the news
-                self._tell(unfinished=True)
+                self._record()
+                self._sheet()
             if isinstance(error, KeyboardInterrupt):
                 raise Interrupted(
                     f"stopped: {self.done:,} of {self.order.count:,} images are drawn",
@@ -84,7 +91,6 @@ class Samples:
                     remedy="Run the same command again to go on.",
                 ) from None
             raise
-        self._tell()
         console.say(*self._others())
         sheet = {"folder": str(self.folder), "grid": str(self.folder / SHEET)}
         return {**sheet, "count": self.order.count, **self.order.told}
@@ -92,24 +98,37 @@ class Samples:
     def _draw(self, pace: Pace) -> None:
         """Every block to its files, as soon as it is drawn."""
         order, seeds = self.order, self.seeds[self.done :]
-        for x in blocks(self.run, order.plan, seeds, order.class_name, order.batch, pace.drew):
+        drawn = blocks(self.run, order.plan, seeds, order.class_name, order.batch, pace.drew)
+        for number, x in enumerate(drawn):
             for image in self.run.images(x):
                 write_image(image, self.folder / self.names[self.done], self.run.facts)
                 if self.done < SHOWN:
                     self.shown.append(image)
                 self.done += 1
+            if number % OFTEN == 0 and self.done < order.count:
+                self._record()
 
-    def _tell(self, unfinished: bool = False) -> None:
-        """The grid of the first images, and what all of them are."""
-        order, run = self.order, self.run
-        if not self.done:
-            return
-        x = as_model(np.stack(self.shown), run.facts)
-        DISK.replace(self.folder / SHEET, grid.png(grid.grid(x, run.facts)))
-        rest = {"unfinished": {"of": order.count, "order": self._key()}} if unfinished else {}
-        made = origin(run, order.plan, self.seeds[: self.done], order.class_name)
-        about = {"run": str(run.path), "count": self.done, **order.told, **made, **rest}
+    def _tell(self) -> None:
+        """What all the images are, then the grid of the first."""
+        order = self.order
+        self._about(origin(self.run, order.plan, self.seeds, order.class_name))
+        self._sheet()
+
+    def _record(self) -> None:
+        """What is there so far: nothing is drawn for it."""
+        if self.done:
+            left = {"of": self.order.count, "order": self.key}
+            self._about({"seeds": self.seeds[: self.done], "unfinished": left})
+
+    def _about(self, more: Mapping[str, Any]) -> None:
+        about = {"run": str(self.run.path), "count": self.done, **self.order.told, **more}
         DISK.replace(self.folder / SHEET_OF, to_json(about | {"files": self.names[: self.done]}))
+
+    def _sheet(self) -> None:
+        """The grid of the first images."""
+        if self.shown:
+            x = as_model(np.stack(self.shown), self.run.facts)
+            DISK.replace(self.folder / SHEET, grid.png(grid.grid(x, self.run.facts)))
 
     # ------------------------------------------------------------------------- what is there already
 
@@ -126,6 +145,8 @@ class Samples:
             self.done = len(files)
         if self.done:
             console.say(f"Going on after the {self.done:,} images that are there.")
+        if self.done and self.done == about["count"]:  # it is true until it is replaced
+            return
         for name in (SHEET_OF, SHEET):
             if (self.folder / name).exists():
                 DISK.remove(self.folder / name)
@@ -133,7 +154,7 @@ class Samples:
     def _unfinished(self, about: Any) -> list[str]:
         """The files of this very order that are there, up to the first that is not."""
         left = about.get("unfinished") if isinstance(about, dict) else None
-        if not isinstance(left, dict) or left.get("order") != self._key():
+        if not isinstance(left, dict) or left.get("order") != self.key:
             return []
         listed = about.get("files") if isinstance(about.get("files"), list) else []
         files = []
@@ -144,12 +165,19 @@ class Samples:
         return files
 
     def _key(self) -> str:
-        """All that decides what image k is."""
+        """All that decides what image k is: the model that is there by its weights, whatever they saw."""
         run, order = self.run, self.order
         told: dict[str, Any] = {"told": dict(order.told), "words": dict(order.words), "version": __version__}
-        told |= {"seen": run.weights.seen, "data": run.about.get("fingerprint"), "device": run.device.type}
+        told |= {"weights": [fingerprint_of_module(model) for model in self._models()]}
+        told |= {"data": run.about.get("fingerprint"), "device": run.device.type}
         told |= {"recipe": run.folder.read("recipe.json")}
         return sha256(json.dumps(told, sort_keys=True, default=str).encode())
+
+    def _models(self) -> list[nn.Module]:
+        """The model, and what guides it from outside."""
+        guide = self.order.plan.guide
+        others = () if guide is None else (getattr(guide, "classifier", None), getattr(guide, "guide", None))
+        return [self.run.model, *(other for other in others if isinstance(other, nn.Module))]
 
     def _read(self, path: Path) -> Images:
         """An image that was written, as it was."""
