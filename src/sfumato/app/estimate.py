@@ -134,9 +134,9 @@ class Steps:
         device: torch.device,
         way: Execution | None = None,
     ) -> None:
-        if isinstance(recipe, str):
-            recipe = build_recipe(recipe, compose(recipe, data.facts, settings))
-        self.recipe: Recipe = recipe
+        self.recipe: Recipe = (
+            build_recipe(recipe, compose(recipe, data.facts, settings)) if isinstance(recipe, str) else recipe
+        )
         self.stages = [stage for stage in self.recipe.stages if isinstance(stage, Stage)]
         self.data, self.device, self.fast = data, device, way or _fast(device)
         self.model = self.recipe.model.to(device).train()
