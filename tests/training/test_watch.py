@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from training_toys import Denoise, notes, single, trainer
+from training_toys import Denoise, notes, points, single, trainer
 
 from sfumato.objectives.objective import Loss
 from sfumato.training import watch
@@ -139,3 +139,19 @@ def test_events_are_json():
         "best": True,
     }
     assert Note("x").as_json()["warning"] is False
+
+
+class Moving(Denoise):
+    """Makes its own target, so that its loss may rise for the better."""
+
+    settled = False
+
+
+@pytest.mark.parametrize(("objective", "told"), [(Denoise, True), (Moving, False)])
+def test_a_rising_loss_tells_of_memorising_only_where_the_target_stands_still(
+    tmp_path, monkeypatch, objective, told
+):
+    monkeypatch.setattr(watch, "held_out", lambda *_: ["It rises."])
+    made = trainer(tmp_path / "run", single(objective()), examples=80, held_out=points(40, 1))
+    made.fit()
+    assert any("It rises." in text for text in notes(made)) == told

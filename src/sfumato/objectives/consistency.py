@@ -134,6 +134,8 @@ class SelfConsistency(Distiller):
     average  decay per step of the target's weights; 0: the student's own
     """
 
+    settled: bool = False
+
     def __init__(
         self,
         times: Times,

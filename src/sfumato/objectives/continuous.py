@@ -42,6 +42,8 @@ FLOOR = 0.1  # of the tangent's norm
 class Continuous(Distiller):
     """The sCM loss for a student on EDM's row; the tangent is faded in over the first part `warm`."""
 
+    settled: bool = False
+
     def __init__(
         self,
         times: Times,

@@ -114,9 +114,12 @@ class Judge(ABC):
 
     decides: whether a lower value also means a better model, so that a stage may end at an earlier state
     that had it. A denoising loss does not decide: it is best long before the samples are.
+    settled: whether what is learned from stands still. Where the model itself makes the target a rise of the
+    loss says nothing: easy answers, all alike, would have the least.
     """
 
     decides: bool = True
+    settled: bool = True
 
     @abstractmethod
     def judge(self, model: nn.Module, batch: Any, *, noise: Noise) -> Mapping[str, Tensor]:

@@ -35,6 +35,8 @@ CELLS = 0.5  # of the examples that do not halve a leap: those that learn to cro
 class Shortcut(Distiller):
     """`halved` is the part of the examples that halve a leap; `first` the steps of the finest grid."""
 
+    settled: bool = False
+
     def __init__(
         self,
         times: Times,

@@ -175,6 +175,7 @@ class Watcher:
             return False
         finally:
             run.modes()
+            self.clock.pause()
         progress.judged, loss = progress.seen, values["loss"]
         best = math.isfinite(loss) and (not progress.held_out or loss < progress.best_loss)
         if best:
@@ -184,10 +185,9 @@ class Watcher:
         self._record("held_out", progress.seen, values, {})
         self.reporter.report(HeldOut(progress.stage_name, progress.seen, values, best))
         judge = run.stage.objective
-        decides = not isinstance(judge, Judge) or judge.decides
-        for text in watch.held_out(progress.held_out, progress.target, decides):
+        decides, settled = (judge.decides, judge.settled) if isinstance(judge, Judge) else (True, True)
+        for text in watch.held_out(progress.held_out, progress.target, decides) if settled else ():
             self._note(text)
-        self.clock.pause()
         return best and progress.seen > 0
 
     def _save(self, best: bool) -> None:
