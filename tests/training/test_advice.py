@@ -19,6 +19,7 @@ FACTS = Facts(1, (8, 8), "uint8", 0.0, 255.0, count=2000)
 RECIPES = [
     ("vae", {}),
     ("vae", {"warmup": 0.7, "free_bits": 0.5, "beta": 0.0}),
+    ("vae", {"warmup": 1.0}),
     ("diffusevae", {}),
     ("beta-vae", {}),
     ("beta-vae", {"capacity": 5.0}),
@@ -54,6 +55,13 @@ def test_every_setting_in_a_warning_changes_the_recipe_at_hand(recipe, settings)
             changed = compose(recipe, FACTS, settings | parse_set([line]))
             assert dump(changed, NAMES) != before, line
             build([s for s in changed.arguments["stages"] if "objective" in s.arguments])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0, 3000.0])
+def test_a_warm_up_over_the_whole_training_is_not_made_longer(warmup):
+    tree = compose("vae", FACTS, {"warmup": warmup})
+    told = " ".join(advice_of(tree).speak("beta", "warmup"))
+    assert ("longer warm-up" in told) == (warmup != 1.0) and "a smaller beta" in told
 
 
 def test_where_no_stage_is_known_only_words_are_given():

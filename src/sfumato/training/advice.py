@@ -82,10 +82,11 @@ class Advice:
         said = []
         for leaf, value in self.values.items():
             name = leaf.rpartition(".")[2]
-            if name in table and (name in names or name == "capacity") and not (name == "beta" and not value):
+            if name in table and (name in names or name == "capacity"):
                 word, other = table[name]
-                said.append(f"{word} (--set stages.{self.stage}.{leaf}={other(value):g})")
-        return said
+                if other(value) != value:  # a beta of 0, or a warm-up over the whole training
+                    said.append(f"{word} (--set stages.{self.stage}.{leaf}={other(value):g})")
+        return said or [table[name][0] for name in names]
 
 
 UNKNOWN = Advice()
