@@ -17,6 +17,7 @@ from sfumato.training.heldout import CHUNK, HeldOutLoss
 from sfumato.training.probes import Finding, Probe
 from sfumato.training.rundir import RunDir
 from sfumato.training.settings import Settings
+from sfumato.training.watcher import Watcher
 
 
 class Stopping(Probe):
@@ -76,6 +77,20 @@ def test_a_training_that_cannot_be_judged_ends_with_the_first_average(tmp_path):
     assert made.progress.chosen == {"only": made.recipe.stages[0].lengths[0]}
     assert sum("did not fit into memory" in text for text in notes(made)) == 1, "said once"
     assert not made.progress.held_out
+
+
+def test_speed_is_told_anew_after_a_judgement_that_did_not_fit(tmp_path, monkeypatch):
+    judge, before, after = Watcher._judge, [], []
+
+    def judged_then(watcher):
+        before.append(len(watcher.clock._marks))
+        best = judge(watcher)
+        after.append(len(watcher.clock._marks))
+        return best
+
+    monkeypatch.setattr(Watcher, "_judge", judged_then)
+    trainer(tmp_path / "run", single(Tight(0)), held_out=points(20, 1)).fit()
+    assert max(before) > 0 and not any(after), "the time it took is none of a step's"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
