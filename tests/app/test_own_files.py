@@ -42,11 +42,23 @@ def test_training_and_looking_inside_the_data_leave_the_data_as_they_are(photos,
     assert command(["doctor", ".", "--json"]) == 0  # writes data-preview.png beside the classes
     seen = answer(capsys)
     assert (photos / "data-preview.png").exists() and seen["count"] == 24
-    assert seen["classes"] == {"cat": 12, "dog": 12} and seen["notes"] == []
+    (note,) = seen["notes"]
+    assert seen["classes"] == {"cat": 12, "dog": 12} and "pictures lie in runs and are left out" in note
     assert command(words) == 0, "the same command goes on with the run"
     opened = sfumato.open(run)
     assert len(opened.whole) == 24 and opened.about["fingerprint"] == seen["fingerprint"]
     assert {p: p.read_bytes() for p in run.rglob("*.safetensors")} == weights
+    (photos / "cat" / "0.png").unlink()
+    with pytest.raises(RefusedError, match=r"data have changed.*since 0\.1\.0.*\.jfif"):
+        len(sfumato.open(run).whole)
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"options": {"layout": "NHWC"}}))
+    with pytest.raises(RefusedError, match="data have changed"):  # an option once ignored is so still
+        len(sfumato.open(run).whole)
+    assert command(["train", "vae", ".", "--layout", "NHWC", "--out", "new", *SMALL]) == 2
+    assert "names the axes of an array" in answer(capsys)["error"]
+    assert command(["train", "vae", ".", "--layout", "NHWC", "--out", str(run), *SMALL]) == 2
+    assert "axes" not in answer(capsys)["error"], "what differs is the data alone"
 
 
 @pytest.mark.parametrize("more", [[], ["--fresh"]])

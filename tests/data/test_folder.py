@@ -282,7 +282,9 @@ def test_runs_and_previews_in_a_folder_are_no_part_of_it(tmp_path):
     save(tmp_path / "data-preview.png", picture(70))
     after = open_data(tmp_path)
     assert after.names == before.names and after.facts == before.facts
-    assert after.facts.classes == ("cat", "dog") and after.survey.notes == []
+    assert after.facts.classes == ("cat", "dog") and before.survey.notes == []
+    (note,) = after.survey.notes
+    assert note.startswith("12 pictures lie in runs and are left out, e.g. cat/run/")
     samples = tmp_path / "runs" / "d-vae" / "samples"
     assert len(open_data(samples)) == 3  # asked for by name, samples are pictures like any other
 

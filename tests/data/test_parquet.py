@@ -204,3 +204,5 @@ def test_a_table_of_labels_beside_parquet_is_refused_and_not_ignored(tmp_path):
             open_data(data, layout="NHWC")
     facts = open_data(path).facts
     assert len(open_like(path, facts, labels="t.csv", layout="NHWC")) == 6  # chosen for the data of a run
+    before = open_data(path, labels="t.csv", layout="NHWC", stored=True)  # a run made when they were ignored
+    assert before.fingerprint == facts.fingerprint

@@ -57,6 +57,10 @@ NO_DATA = (
     "held-out images only; sample, interpolate and reconstruct RUN DATA need none of them."
 )
 
+CHANGED = (
+    "the data have changed since this run was trained (or are read otherwise: since 0.1.0 pictures that the "
+    "program made and runs below the data are left out, and .jfif and .jpe files are read)"
+)
 NO_UNITS = (
     "Codes are names without an order, so there is nothing to move one along. See the way between two "
     "samples instead: sfumato interpolate {0}; or traverse a vae."
@@ -119,14 +123,12 @@ class Run:
     def whole(self) -> Dataset:
         """All images the run was made with; DataError if they are gone, RefusedError if they have changed."""
         try:
-            data = open_data(self.about["data"], **self.about.get("options", {}))
+            data = open_data(self.about["data"], stored=True, **self.about.get("options", {}))
         except DataError as error:
             what = f"the data that {self.path} was trained on cannot be read: {error.what}"
             raise DataError(what, where=self.about["data"], remedy=NO_DATA) from error
         if data.fingerprint != self.about["fingerprint"]:
-            raise RefusedError(
-                "the data have changed since this run was trained", where=self.about["data"], remedy=NO_DATA
-            )
+            raise RefusedError(CHANGED, where=self.about["data"], remedy=NO_DATA)
         return data
 
     @cached_property
@@ -175,8 +177,10 @@ class Run:
     ) -> Images:
         """`count` images by a plan or by what is asked for; image k depends on (seed, k) and nothing else.
 
-        pace: told of every block of images that is drawn.
+        pace: told of every block of images that is drawn. UsageError for a count below 1.
         """
+        if count < 1:
+            raise UsageError(f"{count} samples", remedy="Ask for 1 or more, e.g. run.sample(64).")
         plan = plan or self.plan(**asked)
         drew = None if pace is None else pace.drew
         parts = blocks(self, plan, seeds_of(seed, count), class_name, batch, drew)

@@ -35,9 +35,8 @@ class Archive(Labelled):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
                 _check(entries, path)
-                files = sorted(
-                    listing.outside_runs({e.filename for e in entries if not e.is_dir()}), key=listing.natural
-                )
+                members = {e.filename for e in entries if not e.is_dir()}
+                files = sorted(listing.outside_runs(members), key=listing.natural)
                 names = listing.pictures(files)
                 if not names:
                     raise listing.nothing_found(str(path), files)
@@ -54,9 +53,8 @@ class Archive(Labelled):
             else listing.classes_from_folders(names, str(path))
         )
         known = found if labels is None else [labels]
-        super().__init__(
-            str(path), names, rows, text, [*listing.undecided(found), *listing.unread(files, known)]
-        )
+        notes = [*listing.undecided(found), *listing.unread(files, known), *listing.in_runs(members, files)]
+        super().__init__(str(path), names, rows, text, notes)
 
     def items(self) -> Iterator[Item]:
         with zipfile.ZipFile(self.path) as archive:

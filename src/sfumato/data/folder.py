@@ -13,6 +13,7 @@ from .ingest import Source
 from .listing import (
     Rows,
     classes_from_folders,
+    in_runs,
     natural,
     nothing_found,
     outside_runs,
@@ -77,7 +78,8 @@ class Folder(Labelled):
         if only is not None:
             super().__init__(str(root / only), [only], Rows(), None)
             return
-        files = sorted(files_below(root), key=natural)
+        walked = list(_walk(root))
+        files = sorted(outside_runs(walked), key=natural)
         names = pictures(files)
         if not names:
             raise nothing_found(str(root), files, _hint(root, files))
@@ -85,7 +87,7 @@ class Folder(Labelled):
         table = _table(root, found, labels)
         rows = rows_from_table(table[1], names, table[0]) if table else classes_from_folders(names, str(root))
         known = {*found, _below(root, table[0])} if table else set(found)
-        notes = [*undecided(found), *unread(files, known)]
+        notes = [*undecided(found), *unread(files, known), *in_runs(walked, files)]
         super().__init__(str(root), names, rows, table and table[1], notes)
 
     def items(self) -> Iterator[Item]:

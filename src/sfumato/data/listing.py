@@ -63,7 +63,17 @@ def outside_runs(files: Iterable[str]) -> list[str]:
     known = {f"{place}run.json" for place in made} & set(files)
     runs = {f.removesuffix("run.json") for f in known}
     runs |= {p for p in made - runs if any(f.startswith(f"{p}checkpoints/") for f in files)}
-    return [f for f in files if not f.startswith(tuple(runs))] if runs else files
+    below = tuple(runs)
+    return [f for f in files if not f.startswith(below)] if runs else files
+
+
+def in_runs(files: Collection[str], outside: Collection[str]) -> list[str]:
+    """The note that pictures lie in runs (files that are not outside of them) and are left out."""
+    left = pictures(sorted(set(files) - set(outside))) if len(outside) < len(files) else []
+    if not left:
+        return []
+    told = f"{len(left):,} picture{'s lie' if len(left) > 1 else ' lies'} in runs and"
+    return [f"{told} {'are' if len(left) > 1 else 'is'} left out, e.g. {left[0]}"]
 
 
 def pictures(files: Sequence[str]) -> list[str]:

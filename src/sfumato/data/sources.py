@@ -32,14 +32,17 @@ BUILTIN: dict[str, Callable[[], Dataset]] = {
 }
 
 
-def open_data(data: str | Path, *, progress: Progress | None = None, **choices: Any) -> Dataset:
+def open_data(
+    data: str | Path, *, progress: Progress | None = None, stored: bool = False, **choices: Any
+) -> Dataset:
     """The data set behind a name, a path or a hub: address.
 
     choices are those of `options`: size, fit, alpha, channels, layout, labels, quarantine. While decoding,
     progress(stage, done, total) is called. Raises DataError (nothing usable), RefusedError (hostile or
-    damaged) or UsageError.
+    damaged) or UsageError. stored: the choices are those a run was made with; the ones that such data never
+    heeded (layout of pictures, labels beside Parquet) are passed over, and not refused as when typed.
     """
-    return _open(str(data), options(**choices), progress)
+    return _open(str(data), options(**choices), progress, stored=stored)
 
 
 def open_like(data: str | Path, facts: Facts, *, progress: Progress | None = None, **choices: Any) -> Dataset:
@@ -61,7 +64,9 @@ def open_like(data: str | Path, facts: Facts, *, progress: Progress | None = Non
     return _open(name, Options() if name in BUILTIN else chosen, progress, single=True).seen_as(facts)
 
 
-def _open(name: str, chosen: Options, progress: Progress | None, single: bool = False) -> Dataset:
+def _open(
+    name: str, chosen: Options, progress: Progress | None, single: bool = False, stored: bool = False
+) -> Dataset:
     if name in BUILTIN:
         if chosen != Options(quarantine=chosen.quarantine):
             raise UsageError(
@@ -75,28 +80,28 @@ def _open(name: str, chosen: Options, progress: Progress | None, single: bool = 
             if not single:  # further data come with the size and depth of the first, which must fit
                 refuse_options(path, chosen)
             return open_arrays(path, chosen)
-    if chosen.layout is not None and not single:
+    if chosen.layout is not None and not (single or stored):
         raise UsageError(
             "--layout names the axes of an array, and files of pictures have none to name",
             where=name,
             remedy="Leave --layout out.",
         )
-    source = find_source(name, chosen.labels, single)
+    source = find_source(name, chosen.labels, single, stored)
     if source.frames and chosen.size is not None:
         raise UsageError("clips keep the size of their frames", where=name, remedy="Leave --size out.")
     data = ingest(source, chosen, progress)
     return cut_into_frames(data, source.frames) if source.frames else data
 
 
-def find_source(data: str, labels: str | None = None, single: bool = False) -> Source:
+def find_source(data: str, labels: str | None = None, single: bool = False, stored: bool = False) -> Source:
     """The source of pictures behind a path or a hub: address, without decoding anything.
 
-    single: further data, to which choices made for the first may not apply.
+    single: further data, to which choices made for the first may not apply; stored: see `open_data`.
     """
     if data.startswith("hub:"):
         from .hub import open_hub
 
-        _refuse_table(data, None if single else labels)
+        _refuse_table(data, None if single or stored else labels)
         return open_hub(data.removeprefix("hub:"))
     path = Path(data).expanduser()
     if path.is_dir():
@@ -110,7 +115,7 @@ def find_source(data: str, labels: str | None = None, single: bool = False) -> S
     if shards:
         from .parquet import Parquet
 
-        _refuse_table(data, None if single else labels)
+        _refuse_table(data, None if single or stored else labels)
         return Parquet(shards, name=data)
     if path.suffix.lower() == ".zip":
         from .archive import Archive
