@@ -72,7 +72,8 @@ def test_a_neighbour_whose_words_do_not_read_is_passed_over(words, tmp_path, cap
     path.mkdir() if words is None else path.write_bytes(words)
     folder = RunDir(tmp_path / "model")
     about = {"fingerprint": "f", "data": "digits", "recipe": "vae"}
-    asking = SimpleNamespace(path=folder.path, folder=folder, about=about, device="cpu")
+    facts = SimpleNamespace(classes=("a", "b"))
+    asking = SimpleNamespace(path=folder.path, folder=folder, about=about, facts=facts, device="cpu")
     assert judges.find_judge(asking, None, None, Console()) is None
     said = capsys.readouterr().out
     assert "neighbour cannot judge: " in said and "judging without one" in said

@@ -27,7 +27,8 @@ def recipe_names() -> list[str]:
     return list(RECIPES)
 
 
-def _recipe(name: str) -> Any:
+def known_recipe(name: str) -> Any:
+    """A recipe by its name; UsageError with the nearest one for a word that is none."""
     if name not in RECIPES:
         raise UsageError(f"no recipe '{name}'", remedy=did_you_mean(name, RECIPES))
     return RECIPES[name]
@@ -40,12 +41,12 @@ def _dials(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def describe(name: str) -> dict[str, Any]:
     """Name, one sentence, the whole text, and the dials with their defaults."""
-    text = inspect.getdoc(_recipe(name)) or ""
+    text = inspect.getdoc(known_recipe(name)) or ""
     return {
         "name": name,
         "about": text.partition("\n")[0],
         "text": text.partition("\n")[2].strip(),
-        "dials": [{"name": k, "default": p.default} for k, p in _dials(_recipe(name)).items()],
+        "dials": [{"name": k, "default": p.default} for k, p in _dials(known_recipe(name)).items()],
     }
 
 
@@ -61,12 +62,12 @@ def build_recipe(name: str, tree: Any) -> Any:
 
 def compose(name: str, facts: Facts, settings: Mapping[str, Any]) -> Any:
     """The postponed Recipe with every setting applied; each slip names the legal keys or types."""
-    return turned(_recipe(name), f"recipe '{name}'", facts, settings)
+    return turned(known_recipe(name), f"recipe '{name}'", facts, settings)
 
 
 def unused_classes(name: str, facts: Facts, settings: Mapping[str, Any]) -> list[str]:
     """A sentence where the data have classes that the recipe could be given and was not."""
-    if not facts.classes or "conditional" in settings or "conditional" not in _dials(_recipe(name)):
+    if not facts.classes or "conditional" in settings or "conditional" not in _dials(known_recipe(name)):
         return []
     return [f"The {len(facts.classes)} classes are not given to the model; --set conditional=true does so."]
 

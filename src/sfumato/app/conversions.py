@@ -22,8 +22,10 @@ def conversions(data: Dataset) -> list[str]:
     survey = data.survey
     if survey is None:
         return []
+    many = len(data) > 1
     told = [
-        f"{count:,} of the {len(data):,} images given: {what} ({', '.join(survey.odd[what][:3])})."
+        f"{f'{count:,} of the {len(data):,} images given' if many else 'The image given'}: {what} "
+        f"({', '.join(survey.odd[what][:3])})."
         for what, count in survey.odd_counts.items()
     ]
     how = resampling(data)

@@ -83,7 +83,9 @@ def find_judge(run: Run, path: Path | None, held_out: Dataset, console: Console)
         console.say(f"{folder} cannot judge: {why}.")
     console.say(
         "No classifier run on these data was found beside this run: judging without one.",
-        f"  For sharper numbers: sfumato train classifier {run.about['data']}",
+        f"  For sharper numbers: sfumato train classifier {run.about['data']}"
+        if run.facts.classes
+        else "  These data have no classes that one could learn.",
     )
     return None
 

@@ -38,7 +38,7 @@ from ..training.trainer import Trainer
 from ..training.world import World
 from .begin import begin, lasting
 from .catalog import NAMES
-from .compose import build_recipe, compose, unused_classes
+from .compose import build_recipe, compose, known_recipe, unused_classes
 from .console import Console
 from .device import best_device
 from .estimate import forecast
@@ -79,8 +79,9 @@ class Budget:
 
 
 def default_folder(recipe: str, data: str) -> Path:
-    """runs/DATA-RECIPE."""
-    word = re.sub(r"[^a-z0-9]+", "-", Path(data).stem.lower()).strip("-") or "data"
+    """runs/DATA-RECIPE; of the folder one stands in, by its own name."""
+    stem = Path(data).stem if Path(data).stem.strip(".") else Path(data).resolve().stem
+    word = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "data"
     return Path("runs") / f"{word}-{recipe}"
 
 
@@ -133,6 +134,7 @@ def train(
     Under a launcher every process calls this; the main one writes and reports, all return the run.
     """
     check_seed(seed)
+    known_recipe(recipe)  # a wrong word is told before the data are read
     plan, asked = budget.build(), Settings(looks=looks, execution=execution_of(precision))
     world = world_of(device)
     console = (console or Console()) if world.main else Console(silent=True)

@@ -176,7 +176,8 @@ class Trainer:
 
     def _leave(self) -> None:
         """Save after a signal, and tell how to go on."""
-        number, told = self.stop.requested, f"{self.keeper.last or 'nothing'} is kept"
+        last = f"{self.keeper.last} is kept" if self.keeper.last else "nothing was there to save yet"
+        number, told = self.stop.requested, last
         if self.watcher is not None:
             self.watcher.account()
         if self.current is not None and self.world.main:
@@ -184,7 +185,7 @@ class Trainer:
                 self.keeper.save(self.progress, self.current.tensors(), must=True)
                 told = f"saved at {self.progress.seen:,} examples of stage '{self.progress.stage_name}'"
             except (StorageError, NotFinite) as error:
-                told = f"saving failed ({error}); {self.keeper.last or 'nothing'} is kept"
+                told = f"saving failed ({error}); {last}"
         raise Interrupted(
             f"stopped: {told}",
             signal=number,
