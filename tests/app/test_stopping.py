@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -21,8 +22,8 @@ from sfumato.app import cli
 
 @cli.app.command("wait")
 def wait():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     finally:
         if "held" in sys.argv:
@@ -33,30 +34,35 @@ sys.exit(cli.run(["wait"]))
 """
 
 
+@contextmanager
 def waiting(*words):
+    """A process that waits inside the verb; ended and closed whatever becomes of the test."""
     command = [sys.executable, "-c", WAITING, *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_verb_that_is_stopped_says_so_and_how_to_go_on(number):
     """Matrix row 11, of a process."""
-    process = waiting()
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    with waiting() as process:
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert number.name in told and "Run the same command again" in told and "Traceback" not in told
 
 
 def test_a_second_signal_leaves_at_once():
     """Matrix row 12."""
-    process = waiting("held")
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout.readline() == "leaving\n"
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=30)
+    with waiting("held") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "leaving\n"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=30)
     assert process.returncode == 143 and "is kept" in told
 
 
