@@ -260,11 +260,16 @@ def test_the_odd_folder_is_named_file_by_file_and_trains(tmp_path, capsys):
     assert bad == {Path(name).name for name in odd.bad}
     out = tmp_path / "run"
     small = ["--size", "16", "--set", "width=8", "--set", "latent=4", "--examples", "128"]
-    words = ["train", "vae", str(odd.path), "--out", str(out), *small, "--quarantine", "--json"]
+    unseen = make_odd_folder(tmp_path / "unseen", ordinary=100)
+    words = ["train", "vae", str(odd.path), "--test", str(unseen.path), "--out", str(out), *small]
+    words += ["--quarantine", "--json"]
     assert command(words) == 0
     capsys.readouterr()
     lines = (out / "left-out.txt").read_text().splitlines()
-    assert len(lines) == len(odd.bad) and all(odd.bad[name] in why for name, why in by_name(lines))
+    other = [line.removeprefix("--test ") for line in lines if line.startswith("--test ")]
+    own = [line for line in lines if not line.startswith("--test ")]
+    for found, made in ((own, odd), (other, unseen)):
+        assert len(found) == len(made.bad) and all(made.bad[name] in why for name, why in by_name(found))
     assert f"{len(lines)} files, named in left-out.txt" in (out / "report.html").read_text()
     assert command(["sample", str(out), "-n", "2", "--json"]) == 0
     first = next(p for p in (out / "samples").rglob("0000.*"))

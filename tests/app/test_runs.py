@@ -221,6 +221,7 @@ def test_other_words_for_the_same_run_are_refused_by_name(runs, small):
 
 def test_a_larger_budget_on_a_finished_run_says_how_to_train_longer(runs, small):
     told = again(runs, small, budget=Budget(examples=9999))
+    assert "it is finished" in told and "going on" not in told
     assert "finished (--examples 2560)" in told and "--out NEW_FOLDER --examples 9999" in told
 
 

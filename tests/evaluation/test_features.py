@@ -98,6 +98,9 @@ def test_statistics_see_tint_blur_and_noise_and_say_which():
     top = departures(features.names, extract(features, [noisy]), rows, 1)[0]
     assert ("log power" in top or "edges" in top or "rough" in top) and "+" in top
     assert departures(features.names, rows[::2], rows[1::2]) == []
+    still = np.zeros_like(rows)
+    told = departures(features.names, still + 1.0, still, 1)[0]
+    assert "higher by over 100 sd" in told and "hardly vary" in told, "a number of deviations of nothing"
 
 
 def test_points_are_their_own_features():

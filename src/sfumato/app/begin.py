@@ -20,7 +20,7 @@ import torch
 
 from .. import __version__
 from ..core.errors import UsageError
-from ..data.dataset import Dataset
+from ..data.dataset import Split
 from ..data.facts import Facts
 from ..data.listing import PREVIEW_NAME
 from ..data.options import options
@@ -40,7 +40,7 @@ def begin(
     recipe: Any,
     facts: Facts,
     about: Mapping[str, Any],
-    data: Dataset,
+    parts: Split,
     fresh: bool,
     console: Console,
 ) -> None:
@@ -63,12 +63,13 @@ def begin(
         new = folder.begin(recipe, facts.to_json(), {**about, **software})
     if new:
         preview = folder.path / PREVIEW_NAME
-        folder.disk.replace(preview, grid.png(preview_of(data, about["seed"])))
+        folder.disk.replace(preview, grid.png(preview_of(parts.train, about["seed"])))
         console.say(f"The exact tensors the model will see: {preview}")
-        console.say(*filter(None, [write_left_out(folder, data)]))
+        console.say(*filter(None, [write_left_out(folder, parts)]))
         return
-    console.say("This run exists with the same recipe and data: going on with it.")
     finished = len(before.get("stages_done", ())) == len(recipe.get("stages", ()))
+    going = "it is finished, and only its last pictures are made again" if finished else "going on with it"
+    console.say(f"This run exists with the same recipe and data: {going}.")
     console.say(*about_budget(before["budget"], about["budget"], finished))
 
 

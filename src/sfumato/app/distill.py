@@ -34,7 +34,7 @@ from .console import Console
 from .fitting import check_weights, finished, micro_batches
 from .judges import find_judge
 from .report import write_report
-from .run import Run, open_run
+from .run import CHANGED, Run, open_run
 from .student_curve import compare_steps
 from .teacher import check_teacher
 from .train import Budget, agreed, carry_out, check_seed, execution_of, read_data, world_of
@@ -99,7 +99,7 @@ def distill(
     whole, parts = read_data(*words, console, begun=True)
     if whole.fingerprint != about["fingerprint"]:
         raise RefusedError(
-            "the data have changed since the teacher was trained",
+            CHANGED.replace("this run", "the teacher"),
             where=about["data"],
             remedy="Put the data back as they were, or train the teacher anew.",
         )
@@ -114,7 +114,7 @@ def distill(
     if judge is not None and judged != 0 and source.run is not None:
         find_judge(source.run, judge, parts.held_out, console)  # refused now, not after the training
     if world.main:
-        begin(folder, dump(source.tree, NAMES), source.facts, about, parts.train, fresh, console)
+        begin(folder, dump(source.tree, NAMES), source.facts, about, parts, fresh, console)
     fits = micro_batches(parts.train, name, source.tree, world, asked.execution, done)
     world.wait()
     asked = replace(asked, fits=agreed(folder, fits, built, world, console))

@@ -1,14 +1,15 @@
-"""left-out.txt in a run folder: the files of the training data that the run was made without, and why.
+"""left-out.txt in a run folder: the files of its data, and of --test, that it was made without, and why.
 
-One line a file, "name: why", in the order in which they were found; the whole list, whatever was shown of it
-while the data were read. A run that used every file has none.
+One line a file, "name: why" ("--test name: why" for held-out images from elsewhere), in the order in which
+they were found; the whole list, whatever was shown of it while the data were read. A run that used every
+file has none.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..data.dataset import Dataset
+from ..data.dataset import Split
 from ..training.rundir import RunDir
 from ..training.storage import JSON_LIMIT, read_regular
 
@@ -16,9 +17,12 @@ LEFT_OUT = "left-out.txt"
 SHOWN = 3
 
 
-def write_left_out(folder: RunDir, data: Dataset) -> str:
+def write_left_out(folder: RunDir, parts: Split) -> str:
     """Write the list into a run that begins; the sentence about it, "" where nothing is left out."""
-    bad = data.survey.bad if data.survey is not None else []
+    own, other = (part.survey for part in parts)
+    bad = list(own.bad) if own is not None else []
+    if other is not None and other is not own:
+        bad += [(f"--test {name}", why) for name, why in other.bad]
     path = folder.path / LEFT_OUT
     if not bad:
         if path.exists():  # of an earlier beginning, before there was a checkpoint

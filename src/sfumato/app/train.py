@@ -157,7 +157,7 @@ def train(
         about |= {"budget": budget.to_json(), "seed": seed}
         if not console.silent and (fresh or not folder.names()):
             console.say(forecast(parts.train, recipe, settings, world.device).line())
-        begin(folder, dump(tree, NAMES), facts, about, parts.train, fresh, console)
+        begin(folder, dump(tree, NAMES), facts, about, parts, fresh, console)
         console.say(*unused_classes(recipe, facts, settings or {}))
     fits = micro_batches(parts.train, recipe, tree, world, asked.execution, done)
     world.wait()

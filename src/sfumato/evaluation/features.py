@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from .spread import Rows
 
+FAR = 100  # standard deviations beyond which their number says nothing
+
 
 class Features(ABC):
     """A map from images x (B, C, *space) in [-1, 1] to vectors (B, dimension), float64."""
@@ -64,7 +66,14 @@ def departures(names: tuple[str, ...], samples: Rows, real: Rows, count: int = 5
     own = samples.std(axis=0, ddof=1) / deviation
     chance = np.maximum(0.1, 3.0 * np.sqrt(own**2 / len(samples) + 1.0 / len(real)))
     order = np.argsort(-np.abs(units), kind="stable")[:count]
-    return [f"{names[i]} {units[i]:+.1f} sd" for i in order if abs(units[i]) > chance[i]]
+    return [f"{names[i]} {_deviations(units[i])}" for i in order if abs(units[i]) > chance[i]]
+
+
+def _deviations(units: float) -> str:
+    """+0.6 sd; without a number where real images hardly vary, and every difference is many deviations."""
+    if abs(units) < FAR:
+        return f"{units:+.1f} sd"
+    return f"{'higher' if units > 0 else 'lower'} by over {FAR} sd: real images hardly vary in it"
 
 
 def fingerprint_of(*parts: str | bytes) -> str:
