@@ -1,9 +1,9 @@
 """A consistency model makes in one or two network calls what its teacher needs tens for. Five methods
 on digits, unconditional: easy consistency tuning, consistency distillation, continuous-time consistency,
 shortcut models, progressive distillation. The teacher is the recipe `diffusion`, trained on 60,000 examples;
-every student was given examples for about a third of the teacher's time, and what it took is told. Beside
-them, outside the contest, consistency distillation of more and smaller steps, which takes longer than the
-teacher.
+every student was given examples for somewhat less than a third of the teacher's time, and what it took is
+told. Beside them, outside the contest, consistency distillation of more and smaller steps, which takes about
+as long as the teacher did.
 
 Source: Song et al. 2023; Song & Dhariwal 2023; Geng et al. 2024; Lu & Song 2024; Frans et al. 2024.
 
@@ -16,11 +16,11 @@ and at 1 and at 2 calls every method is below the teacher's DDIM at the same cal
 from .distilling import Lab, contest, goals
 
 METHODS = {
-    "easy": ("easy", 15_000, {}),
+    "easy": ("easy", 10_800, {}),
     "consistency": ("consistency", 4_200, {"batch": 16}),
-    "continuous": ("continuous", 9_000, {}),
-    "shortcut": ("shortcut", 12_000, {}),
-    "progressive": ("progressive", 5_500, {"first": 16, "batch": 16}),
+    "continuous": ("continuous", 6_500, {}),
+    "shortcut": ("shortcut", 8_500, {}),
+    "progressive": ("progressive", 3_900, {"first": 16, "batch": 16}),
 }
 LONGER = {"consistency, longer": ("consistency", 12_000, {"batch": 8})}
 

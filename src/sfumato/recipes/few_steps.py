@@ -135,7 +135,7 @@ def continuous(
     steps: int = 2,
     guidance: float | None = None,
     warm: float = 0.25,
-    peak: float = 5e-4,
+    peak: float = 1e-4,
     batch: int = 0,
     dropout: float = 0.0,
     start: float | None = None,
@@ -210,7 +210,7 @@ def shortcut(
     first: int = 64,
     halved: float = 0.4,
     guidance: float | None = None,
-    peak: float = 1e-3,
+    peak: float = 5e-4,
     batch: int = 0,
     start: float | None = None,
 ) -> Recipe:
