@@ -4,6 +4,7 @@
     python -m benchmarks --gpu              the training step on a GPU, in under ten minutes: `make bench-gpu`
 
 step        a training step against the peers' and the machine's convolutions
+sampling    images drawn per second, U-Net and transformer, network and solver together, beside the peers'
 solvers     what a sampling step costs besides the network, against diffusers' schedulers
 vae         VAE training end to end against pythae's pipeline
 codebook    look-up and update of a codebook against vector-quantize-pytorch's
@@ -22,9 +23,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-IN_PEERS = ("step", "solvers", "codebook")  # these load peers beside ours
+IN_PEERS = ("step", "sampling", "solvers", "codebook")  # these load peers beside ours
 WITH_PEERS = ("vae", "quality")  # these start the peers' Python themselves
-ALL = ("step", "solvers", "codebook", "vae", "footprint", "quality")
+ALL = ("step", "sampling", "solvers", "codebook", "vae", "footprint", "quality")
 
 
 def command(name, chosen):
