@@ -28,7 +28,7 @@ from sfumato.models.guides import ByClassifier
 from sfumato.recipes import RECIPES
 from sfumato.samplers.ancestral import Ancestral
 from sfumato.samplers.ddim import Ddim
-from sfumato.samplers.grids import Karras, LogSnr
+from sfumato.samplers.grids import Angle, Karras, LogSnr
 from sfumato.samplers.heun import Heun
 from sfumato.samplers.optimised import Optimised
 from sfumato.samplers.unipc import UniPC
@@ -261,6 +261,13 @@ def test_every_grid_has_a_word(plain, grid):
     run = sfumato.open(plain / "model")
     plan = run.plan(grid=grid, steps=4)
     assert type(plan.grid) is GRIDS[grid] and len(run.sample(2, plan=plan)) == 2
+
+
+def test_the_word_of_a_models_own_grid_keeps_what_its_recipe_tuned(plain, monkeypatch):
+    run = sfumato.open(plain / "model")
+    monkeypatch.setattr(run.generator, "plan", replace(run.generator.plan, grid=Angle(0.3)))
+    assert run.plan(grid="angle", steps=2).grid.data == 0.3 != Angle().data
+    assert "2 unipc steps on angle" in plan_line(run.generator, run.plan(grid="angle", steps=2))
 
 
 def test_eta_reaches_ddim_and_is_said(plain):

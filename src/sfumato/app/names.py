@@ -14,7 +14,7 @@ from ..models.guides import Guide
 from ..models.prior import LatentPrior
 from ..models.reconstruction import Reconstruction
 from ..samplers.ddim import Ddim
-from ..samplers.grids import Grid, Karras, LogSnr, Quadratic, Trailing, Uniform
+from ..samplers.grids import Angle, Grid, Karras, LogSnr, Quadratic, Trailing, Uniform
 from ..samplers.optimised import Optimised
 from ..samplers.solver import Solver
 from .solving import solver_words
@@ -25,6 +25,7 @@ GRIDS: dict[str, Callable[[], Grid]] = {
     "trailing": Trailing,
     "karras": Karras,
     "log-snr": LogSnr,
+    "angle": Angle,
 }
 OPTIMISED = "optimised"  # the word for the grid made for the run's own model
 

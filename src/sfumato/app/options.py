@@ -34,7 +34,7 @@ Guidance = Annotated[
 GridName = Annotated[
     str | None,
     typer.Option(
-        "--grid", help="uniform, quadratic, trailing, karras, log-snr, or optimised for this very run."
+        "--grid", help="uniform, quadratic, trailing, karras, log-snr, angle, or optimised for this very run."
     ),
 ]
 Eta = Annotated[

@@ -26,7 +26,7 @@ from ..samplers.optimised import FINE, Optimised, optimise, trajectory
 from ..samplers.solver import Solver
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 from .guiding import check_guidance, guide_of, interval_of
-from .names import OPTIMISED, changed, check_used, grid_of, stepped
+from .names import OPTIMISED, changed, check_used, grid_name, grid_of, stepped
 from .opened import Opened
 from .solving import solver_for, solver_of
 
@@ -123,7 +123,8 @@ def plan_of(
     between, by = interval_of(interval), guide_of(run, classifier, guide)
     words |= taken(run, start=start, **words)
     steps, solver, grid = (words[part] for part in ("steps", "solver", "grid"))
-    known = None if grid in (None, OPTIMISED) else grid_of(str(grid))
+    own = grid_name(generator.plan.grid)  # asked for by its word it keeps what the recipe tuned
+    known = None if grid in (None, OPTIMISED, own) else grid_of(str(grid))
     plan = changed(
         generator.plan,
         steps=steps,

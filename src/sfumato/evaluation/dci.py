@@ -8,13 +8,21 @@ for factor f, summing to one over d. With P_df = R_df / sum_f R_df and Q_df = R_
     informativeness   mean_f max(0, S_f): held-out R^2, or for classes the balanced accuracy rescaled so that
                       guessing is 0
 
-H_K is the entropy to base K. Importances are counted only as far as the forest predicts at all, R_df times
-max(0, S_f): the importances of a forest that has learned nothing are those of chance. Means are over the
-factors that vary; all scores are 0 where none does.
+H_K is the entropy to base K. Importances are counted only as far as the forest predicts, R_df times S_f: the
+importances of a forest that has learned nothing are those of chance. Nor may a skill of chance count, however
+small: were it the only one above 0, every unit would tell of that factor alone. So S_f is 0 unless it exceeds
+
+    E S + 4 (Var S)^1/2 + max_ij |d_ij|,   S = sum_i g_{i pi(i)} with the judged values permuted at random
+
+with g_ij what row i's prediction would add to the skill if the value of row j were its own, and d_ij that less
+the means of its row and column; E S = sum_ij g_ij / n, Var S = sum_ij d_ij^2 / (n - 1) (Hoeffding 1951, theorem
+2). The largest term is for sums of few terms, such as hits in a rare class, whose tail is longer than the
+normal's. Means are over the factors that vary; all scores are 0 where none does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +33,7 @@ from .information import Rows, varying
 
 MOST = 2000  # rows to learn from, and half as many to judge by; more change little but the time
 TREES, LEAF = 20, 3
+DEVIATIONS = 4.0  # beyond chance; unrelated predictions get there about once in ten thousand factors
 
 
 def dci(codes: Rows, factors: Rows, classes: Sequence[bool], seed: int = 0) -> dict[str, float]:
@@ -40,8 +49,7 @@ def dci(codes: Rows, factors: Rows, classes: Sequence[bool], seed: int = 0) -> d
         for v, kind, varies in zip(factors.T, classes, varied, strict=True)
         if varies
     ]
-    skill = np.array([max(0.0, score) for _, score in fitted])
-    return from_importances(np.stack([r for r, _ in fitted], 1), skill)
+    return from_importances(np.stack([r for r, _ in fitted], 1), np.array([skill for _, skill in fitted]))
 
 
 def from_importances(importances: Rows, skill: Rows) -> dict[str, float]:
@@ -66,8 +74,17 @@ def _relative_entropy(weights: Rows) -> Rows:
     return np.where(total > 0, h / np.log(max(len(weights), 2)), 1.0)
 
 
+def counted(gain: Rows) -> float:
+    """The skill, sum_i g_ii of gain (n, n), as far as it counts: 0 where chance may have made it (the module)."""
+    skill, n = float(np.trace(gain)), len(gain)
+    centred = gain - gain.mean(0) - gain.mean(1, keepdims=True) + gain.mean()
+    deviation = math.sqrt(float((centred**2).sum()) / max(1, n - 1))
+    by_chance = n * float(gain.mean()) + DEVIATIONS * deviation + float(np.abs(centred).max())
+    return skill if skill > max(0.0, by_chance) else 0.0
+
+
 def _forest(z: Rows, v: Rows, z_judge: Rows, v_judge: Rows, is_class: bool, seed: int) -> tuple[Rows, float]:
-    """Importances (D,) and the skill on rows the forest has not seen."""
+    """Importances (D,) and the skill that counts, on rows the forest has not seen."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     if len(np.unique(v)) < 2:
@@ -80,10 +97,22 @@ def _forest(z: Rows, v: Rows, z_judge: Rows, v_judge: Rows, is_class: bool, seed
     }
     if not is_class:
         forest = RandomForestRegressor(**settings).fit(z, v)
-        error = float(((forest.predict(z_judge) - v_judge) ** 2).sum())
-        return forest.feature_importances_, 1.0 - error / max(float(((v_judge - v.mean()) ** 2).sum()), 1e-12)
+        gain = explained(forest.predict(z_judge), v_judge, float(v.mean()))
+        return forest.feature_importances_, counted(gain)
     names, label = np.unique(v, return_inverse=True)
     voter = RandomForestClassifier(**settings, class_weight="balanced").fit(z, label)
-    guess = names[voter.predict(z_judge)]
-    right = float(np.mean([(guess[v_judge == k] == k).mean() for k in names if (v_judge == k).any()]))
-    return voter.feature_importances_, (right - 1.0 / len(names)) / (1.0 - 1.0 / len(names))
+    gain = hits(names[voter.predict(z_judge)], v_judge, len(names))
+    return voter.feature_importances_, counted(gain)
+
+
+def explained(guess: Rows, v: Rows, mean: float) -> Rows:
+    """(n, n) the part of R^2 = 1 - sum_i (p_i - v_i)^2 / sum_i (v_i - mean)^2 that guess i has by value j."""
+    total = max(float(((v - mean) ** 2).sum()), 1e-12)
+    return 1.0 / len(v) - (guess[:, None] - v) ** 2 / total
+
+
+def hits(guess: Rows, v: Rows, classes: int) -> Rows:
+    """(n, n) the part of the balanced accuracy, guessing mapped to 0, that guess i has by value j."""
+    present, label, rows = np.unique(v, return_inverse=True, return_counts=True)
+    right = (guess[:, None] == v) / (rows[label] * len(present))
+    return (right - 1.0 / (classes * len(v))) / (1.0 - 1.0 / classes)
