@@ -1,12 +1,13 @@
 """Measures of disentanglement: one on a perfect code, nothing on noise, and what must not change them."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from sfumato.data.shapes import draw_factors
-from sfumato.evaluation.dci import dci, from_importances
+from sfumato.evaluation.dci import counted, dci, explained, from_importances, hits, permuted
 from sfumato.evaluation.disentangle import (
     disentanglement,
     factor_vae,
@@ -42,6 +43,68 @@ def test_a_perfect_code_scores_one(name):
 def test_noise_scores_nothing(name):
     guess = 1 / FACTORS.shape[1] if name == "FactorVAE score" else 0.0
     assert RANDOM[name] == pytest.approx(guess, abs=0.08), RANDOM
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("rows", "number"), [(300, 2), (300, 4), (300, 6), (600, 6), (3000, 6)])
+def test_the_importances_of_noise_count_for_no_factor_at_all(rows, number, seed):
+    """Exactly nothing: a single skill of chance above 0 would make every unit one of that factor alone."""
+    factors = draw_factors(rows, seed=seed)[:, :number]
+    noise = np.random.default_rng(seed).standard_normal((rows, 2))
+    found = dci(noise, factors, [is_class(f) for f in factors.T], seed)
+    assert found == {"disentanglement": 0.0, "completeness": 0.0, "informativeness": 0.0}
+
+
+def test_a_mixture_of_two_factors_lies_between_noise_and_agreement():
+    two = FACTORS[:900, 1:3] / FACTORS[:900, 1:3].std(0)
+    scored = [
+        dci(two @ np.array([[1 - a, a], [a, 1 - a]]), two, [False, False])["disentanglement"]
+        for a in (0.0, 0.15, 0.3)
+    ]
+    assert scored[0] > 0.95 and 0.0 < scored[2] < scored[1] - 0.1 < scored[0] - 0.2
+
+
+def test_the_chance_of_a_skill_is_that_of_all_permutations():
+    gain = np.random.default_rng(2).standard_normal((5, 5)) ** 3
+    sums = [gain[range(5), p].sum() for p in itertools.permutations(range(5))]
+    mean, deviation, largest = permuted(gain)
+    assert (mean, deviation) == pytest.approx((np.mean(sums), np.std(sums)))
+    assert permuted(gain + 3.0) == pytest.approx((mean + 15.0, deviation, largest))
+
+
+def unrelated(draw, n=60):
+    """Gains of guesses that know nothing: of numbers, some with a long tail, and of classes, some rare."""
+    tailed = [np.exp(2.0 * draw.standard_normal(n)) for _ in range(2)]
+    rare, fair = (np.arange(n) < 2) * 1.0, np.arange(n) % 4 * 1.0
+    return {
+        "numbers": explained(draw.random(n), draw.random(n), 0.5),
+        "long tail": explained(*tailed, tailed[1].mean()),
+        "classes": hits(draw.integers(0, 4, n) * 1.0, fair, 4),
+        "a rare class": hits((draw.random(n) < 0.1) * 1.0, rare, 2),
+    }
+
+
+@pytest.mark.parametrize("kind", ["numbers", "long tail", "classes", "a rare class"])
+def test_a_skill_of_chance_hardly_ever_counts_and_a_real_one_does(kind):
+    draw = np.random.default_rng(3)
+    gain = unrelated(draw)[kind]
+    orders = draw.permuted(np.tile(np.arange(60), (5000, 1)), axis=1)
+    assert np.mean([counted(gain[:, order]) > 0 for order in orders[:200]]) == 0.0
+    mean, deviation, largest = permuted(gain)
+    sums = gain[np.arange(60), orders].sum(1)
+    assert np.mean(sums > mean + 4 * deviation + largest) <= 1e-3
+    v = draw.integers(0, 3, 60) * 1.0
+    assert counted(hits(v, v, 3)) == pytest.approx(1.0) == counted(explained(v, v, v.mean()))
+
+
+def test_gains_sum_to_the_share_explained_and_to_the_accuracy_beyond_guessing():
+    draw = np.random.default_rng(4)
+    v, guess = draw.random(30), draw.random(30)
+    error = ((v - guess) ** 2).sum() / ((v - 0.4) ** 2).sum()
+    assert np.trace(explained(guess, v, 0.4)) == pytest.approx(1.0 - error)
+    label, told = np.arange(30) % 3, draw.integers(0, 3, 30)
+    right = np.mean([(told[label == k] == k).mean() for k in range(3)])
+    assert np.trace(hits(told, label, 3)) == pytest.approx((right - 1 / 3) / (2 / 3))
 
 
 def test_the_gap_is_exactly_one_for_the_factors_themselves():

@@ -14,10 +14,10 @@ small: were it the only one above 0, every unit would tell of that factor alone.
 
     E S + 4 (Var S)^1/2 + max_ij |d_ij|,   S = sum_i g_{i pi(i)} with the judged values permuted at random
 
-with g_ij what row i's prediction would add to the skill if the value of row j were its own, and d_ij that less
-the means of its row and column; E S = sum_ij g_ij / n, Var S = sum_ij d_ij^2 / (n - 1) (Hoeffding 1951, theorem
-2). The largest term is for sums of few terms, such as hits in a rare class, whose tail is longer than the
-normal's. Means are over the factors that vary; all scores are 0 where none does.
+with g_ij what row i's prediction would add to the skill if the value of row j were its own, and d_ij that
+less the means of its row and column; E S = sum_ij g_ij / n, Var S = sum_ij d_ij^2 / (n - 1) (Hoeffding 1951,
+theorem 2). The largest term is for sums of few terms, such as hits in a rare class, whose tail is longer than
+the normal's. Means are over the factors that vary; all scores are 0 where none does.
 """
 
 from __future__ import annotations
@@ -75,12 +75,18 @@ def _relative_entropy(weights: Rows) -> Rows:
 
 
 def counted(gain: Rows) -> float:
-    """The skill, sum_i g_ii of gain (n, n), as far as it counts: 0 where chance may have made it (the module)."""
-    skill, n = float(np.trace(gain)), len(gain)
-    centred = gain - gain.mean(0) - gain.mean(1, keepdims=True) + gain.mean()
+    """The skill, sum_i g_ii of gain (n, n), as far as it counts: 0 where chance may have made it."""
+    skill = float(np.trace(gain))
+    mean, deviation, largest = permuted(gain)
+    return skill if skill > max(0.0, mean + DEVIATIONS * deviation + largest) else 0.0
+
+
+def permuted(gain: Rows) -> tuple[float, float, float]:
+    """E S, (Var S)^1/2 and max |d_ij| of S = sum_i g_{i pi(i)}, pi a random permutation (Hoeffding 1951)."""
+    n, mean = len(gain), float(gain.mean())
+    centred = gain - gain.mean(0) - gain.mean(1, keepdims=True) + mean
     deviation = math.sqrt(float((centred**2).sum()) / max(1, n - 1))
-    by_chance = n * float(gain.mean()) + DEVIATIONS * deviation + float(np.abs(centred).max())
-    return skill if skill > max(0.0, by_chance) else 0.0
+    return n * mean, deviation, float(np.abs(centred).max())
 
 
 def _forest(z: Rows, v: Rows, z_judge: Rows, v_judge: Rows, is_class: bool, seed: int) -> tuple[Rows, float]:
