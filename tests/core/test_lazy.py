@@ -37,7 +37,30 @@ class Rack:
     holds: Wheel | Sequence[float]
 
 
+class Lock:
+    """What a Shed is locked with."""
+
+
+class Chain(Lock):
+    pass
+
+
+class Padlock(Lock):
+    pass
+
+
+@dataclass(frozen=True)
+class Shed:
+    lock: Lock | None = None
+    named: str = ""
+
+
+def heavy_chain(links: int = 9) -> Chain:
+    return Chain()
+
+
 CATALOG = {"Wheel": Wheel, "Bike": Bike, "Fleet": Fleet}
+SHOP = CATALOG | {"Chain": Chain, "Padlock": Padlock, "heavy_chain": heavy_chain, "Shed": Shed}
 NAMES = {v: k for k, v in CATALOG.items()}
 wheels = st.builds(
     lambda r, s, t: lazy(Wheel)(radius=r, spokes=s, tubeless=t),
@@ -113,6 +136,41 @@ def test_every_slip_names_the_legal_keys_or_types(path, value, words):
 def test_a_value_may_take_a_parts_place_where_the_annotation_admits_it():
     rack = lazy(Rack)(lazy(Wheel)())
     assert build(override(rack, "holds", [1.0, 2.0], CATALOG)).holds == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("stands", [{}, {"lock": None}, {"lock": lazy(Padlock)()}])
+def test_a_word_names_a_part_whatever_stands_in_its_place(stands):
+    """The annotation decides what a word may mean, not the default."""
+    shed = lazy(Shed)(**stands)
+    assert type(build(override(shed, "lock", "Chain", SHOP)).lock) is Chain
+    assert override(shed, "lock", "heavy_chain", SHOP) == lazy(Shed)(lock=lazy(heavy_chain)())
+    assert build(override(shed, "lock", None, SHOP)).lock is None
+    for value, words in (
+        ("Padlok", "no known part .lock.[\\s\\S]*Did you mean 'Padlock'"),
+        ("x", r"Known: Chain, Padlock, heavy_chain\.$"),
+        ("Wheel", r"Wheel is no Lock .lock.[\s\S]*Known: Chain, Padlock, heavy_chain\.$"),
+        (3, "'3' is no known part"),
+        ([], "no known part"),
+        (False, "no known part"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            override(shed, "lock", value, SHOP)
+
+
+def test_where_no_part_fits_the_types_are_named():
+    with pytest.raises(UsageError, match="lock takes Lock or nothing, not 'Chain'"):
+        override(lazy(Shed)(), "lock", "Chain", {})
+    with pytest.raises(UsageError, match="holds takes Sequence or Wheel, not 'abc'"):
+        override(lazy(Rack)([1.0]), "holds", "abc", {})
+
+
+def test_a_parts_name_is_a_word_like_any_other_where_words_are_taken():
+    assert build(override(lazy(Shed)(), "named", "Chain", SHOP)).named == "Chain"
+
+
+def test_nothing_takes_the_place_of_a_part_only_where_the_annotation_says_so():
+    with pytest.raises(UsageError, match="no known part"):
+        override(fleet(), "bikes.a.front", None, CATALOG)
 
 
 json_values = st.recursive(

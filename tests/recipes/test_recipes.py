@@ -1,13 +1,15 @@
 """Every recipe builds, trains two steps, samples and survives JSON for data of every shape and depth."""
 
+import inspect
 import json
+import typing
 from dataclasses import replace
 
 import pytest
 import torch
 
 from sfumato.core.errors import UsageError
-from sfumato.core.lazy import build, dump, load, override
+from sfumato.core.lazy import Lazy, build, dump, load, override
 from sfumato.core.noise import Noise
 from sfumato.data.dataset import Batch
 from sfumato.data.facts import Facts
@@ -251,3 +253,50 @@ def test_every_dial_is_documented(name):
     for dial, parameter in inspect.signature(make).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert f"\n{dial} " in inspect.getdoc(make), dial
+
+
+def places():
+    """Every parameter of every part that has a name and an annotation of its own."""
+    for make in parts():
+        hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+        for key, parameter in inspect.signature(make).parameters.items():
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                yield make, key, hints[key]
+
+
+def test_no_place_of_any_part_takes_a_word_that_means_nothing():
+    for make, key, hint in places():
+        tree = Lazy(make, {})
+        if hint is str or str in typing.get_args(hint):
+            assert override(tree, key, "nonsense", CATALOG).arguments[key] == "nonsense"
+            continue
+        with pytest.raises(UsageError) as refused:
+            override(tree, key, "nonsense", CATALOG)
+        assert refused.value.remedy not in ("", "Known: .")
+
+
+PATHS = {"VariancePreserving", "SubVariancePreserving", "Linear"}  # on which the signal fades
+ADMITTED = {
+    ("LinearBeta", "path"): PATHS,
+    ("BetaTable", "path"): PATHS,
+    ("LogSnrLine", "path"): PATHS | {"VarianceExploding"},
+    ("FlowTime", "path"): PATHS | {"VarianceExploding"},
+    ("Ancestral", "variance"): {"SmallVariance", "LargeVariance", "InterpolatedVariance"},
+    ("Hybrid", "weighting"): {"Unweighted", "Simple", "Snr", "MinSnr", "Edm", "V", "Flow", "Sigmoid"},
+}
+
+
+@pytest.mark.parametrize("place", ADMITTED, ids=".".join)
+def test_an_optional_part_takes_the_names_of_its_class_and_no_other(place):
+    make, key = place
+    taken = set()
+    for name in CATALOG:
+        try:
+            found = override(Lazy(CATALOG[make], {}), key, name, CATALOG).arguments[key]
+        except UsageError as error:
+            if "needs more than its name" in error.what:
+                taken.add(name)
+            continue
+        assert found == Lazy(CATALOG[name], {})
+        taken.add(name)
+    assert taken == ADMITTED[place]

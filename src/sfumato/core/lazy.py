@@ -21,6 +21,7 @@ from .errors import RefusedError, UsageError, did_you_mean
 
 ANEW = "Restore the file from a copy, or train anew."
 MORE = "Change the values of the part that stands there instead."
+PLAIN = {int, float, bool, str, tuple, list, dict, type(None)}  # what JSON holds, apart from parts
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -182,13 +183,11 @@ def _annotation(make: Callable[..., Any], key: str) -> Any:
 
 
 def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
-    if isinstance(value, str) and value in catalog and (isinstance(old, Lazy) or inspect.isclass(hint)):
-        return _part(value, hint, path, catalog)
-    admitted = isinstance(value, (Lazy, type(None), *_classes(hint)))
-    if isinstance(old, Lazy) and not admitted:
-        remedy = did_you_mean(str(value), _fitting(hint, catalog))
-        raise UsageError(f"'{value}' is no known part", where=path, remedy=remedy)
     kinds = _kinds(hint) if hint is not None else ({type(old)} if old is not None else set())
+    classes = _classes(hint)
+    parted = isinstance(old, Lazy) or bool(classes)
+    if parted and isinstance(value, str) and value in catalog:
+        return _part(value, hint, path, catalog)
     if not kinds or Any in kinds or isinstance(value, Lazy):
         return value
     if isinstance(value, bool) or value is None:
@@ -199,9 +198,13 @@ def _convert(value: Any, old: Any, hint: Any, path: str, catalog: Mapping[str, A
         return int(value)
     elif isinstance(value, list) and tuple in kinds:
         return tuple(value)
-    else:
-        fits = type(value) in kinds
-    if not fits and kinds <= {int, float, bool, str, tuple, list, type(None)}:
+    else:  # a word is a sequence of letters, and never meant as one
+        fits = type(value) in kinds or (not isinstance(value, str) and isinstance(value, tuple(classes)))
+    if not fits and parted and (known := _fitting(hint, catalog)):
+        raise UsageError(
+            f"'{value!s:.60}' is no known part", where=path, remedy=did_you_mean(str(value), known)
+        )
+    if not fits and (parted or kinds <= PLAIN):
         words = " or ".join(sorted("nothing" if k is type(None) else k.__name__ for k in kinds))
         raise UsageError(f"{path} takes {words}, not {value!r:.60}", where=path, remedy=_like(path, old))
     return value
@@ -226,10 +229,8 @@ def _real(value: int, path: str) -> float:
 def _part(name: str, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
     """The catalog's part by a name, postponed with its defaults; UsageError where it cannot stand there."""
     make = catalog[name]
-    made = make if inspect.isclass(make) else _annotation(make, "return")
-    kinds = _classes(hint)
-    if inspect.isclass(made) and kinds and not any(issubclass(made, k) for k in kinds):
-        words = " or ".join(sorted(k.__name__ for k in kinds))
+    if not _fits(make, _classes(hint)):
+        words = " or ".join(sorted(k.__name__ for k in _classes(hint)))
         remedy = did_you_mean(name, _fitting(hint, catalog))
         raise UsageError(f"{name} is no {words}", where=path, remedy=remedy)
     try:
@@ -239,14 +240,19 @@ def _part(name: str, hint: Any, path: str, catalog: Mapping[str, Any]) -> Any:
 
 
 def _classes(hint: Any) -> set[type]:
-    """The classes an annotation names, None apart."""
-    return {k for k in _kinds(hint) if inspect.isclass(k) and k is not type(None)}
+    """The classes of parts that an annotation names: all that are no plain values."""
+    return {k for k in _kinds(hint) if inspect.isclass(k) and k is not Any} - PLAIN
+
+
+def _fits(make: Any, classes: set[type]) -> bool:
+    """Whether a constructor, or a function by what it is annotated to return, makes one of the classes."""
+    made = make if inspect.isclass(make) else _annotation(make, "return")
+    return not classes or not inspect.isclass(made) or issubclass(made, tuple(classes))
 
 
 def _fitting(hint: Any, catalog: Mapping[str, Any]) -> list[str]:
-    """The names of the catalog's classes that an annotation admits; all of them where there is none."""
-    kinds = tuple(_classes(hint))
-    return [n for n, m in catalog.items() if not kinds or (inspect.isclass(m) and issubclass(m, kinds))]
+    """The names of the catalog's parts that an annotation admits; all of them where there is none."""
+    return [name for name, make in catalog.items() if _fits(make, _classes(hint))]
 
 
 def _kinds(hint: Any) -> set[Any]:
