@@ -100,6 +100,25 @@ def test_copies_never_lie_on_both_sides_whatever_the_order():
         assert {r.tobytes() for r in shuffled.rows_of(range(len(shuffled)))} == sides[1]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_first_held_out_examples_are_a_fair_choice_also_where_files_come_class_by_class(seed):
+    labels = np.repeat(np.arange(4), 500)
+    data = Dataset.of(pictures(2000, seed), labels)
+    for part in (data.split(0.5, seed).held_out, data.mixed(seed)):
+        first = np.bincount(part.label_ids[:200], minlength=4)
+        assert first.min() > 25, f"of 50 expected, {first}"  # four standard deviations
+    assert sorted(data.mixed(seed).rows.tolist()) == list(range(2000))
+    train = data.split(0.5, seed).train
+    assert np.array_equal(train.rows, np.sort(train.rows)), "the training part keeps the order of the files"
+
+
+def test_mixed_follows_the_contents_and_not_the_order_of_the_files():
+    images = pictures(100)
+    there = np.random.default_rng(0).permutation(100)
+    one, other = Dataset.of(images).mixed(), Dataset.of(images[there]).mixed()
+    assert np.array_equal(one.rows_of(range(100)), other.rows_of(range(100)))
+
+
 def test_parts_of_parts_keep_labels_and_values_together():
     images, labels = pictures(50), np.arange(50)
     data = Dataset.of(images, labels)

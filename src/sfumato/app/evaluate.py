@@ -89,7 +89,7 @@ def evaluate(
         run.latent()
     plan = run.plan(**asked)
     generator = sampler(run, plan)
-    train, held_out = run.training, run.data.held_out if test is None else run.fitting(test)
+    train, held_out = run.training, run.data.held_out if test is None else run.fitting(test).mixed()
     check_probabilities(run.model, held_out)
     critic = find_judge(run, judge, held_out, console)
     features, notes = judges(run, critic, train)

@@ -135,7 +135,7 @@ class Run:
     def data(self) -> Split:
         """The training and held-out parts the run was made with; the data must still be the same."""
         if self.about.get("test"):
-            return Split(self.whole, self.fitting(self.about["test"]))
+            return Split(self.whole, self.fitting(self.about["test"]).mixed())
         return self.whole.split(self.about.get("held_out"))
 
     @property

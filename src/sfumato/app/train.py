@@ -266,7 +266,8 @@ def read_data(
     if (refusal := untrainable(parts.train, data)) is not None:
         raise refusal
     if test is not None:
-        parts = Split(whole, open_like(test, whole.facts, progress=_decoding(console), **chosen))
+        other = open_like(test, whole.facts, progress=_decoding(console), **chosen)
+        parts = Split(whole, other.mixed())
     console.say(*examine(whole, held_out=len(parts.held_out)).lines())
     return whole, parts
 

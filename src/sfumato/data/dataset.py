@@ -250,19 +250,29 @@ class Dataset:
 
         The default is at least 64 examples (a quarter of tiny sets) and at most 10,000. An example's side
         follows from a hash of its content and the seed: copies of one picture stay on one side, and adding
-        pictures later leaves the others where they are, apart from those near the threshold.
+        pictures later leaves the others where they are, apart from those near the threshold. The held-out
+        part is `mixed`, the training part in the order of the files.
         """
         n = len(self)
         wanted = _held_out_count(n, held_out)
-        key = self.hashes ^ np.uint64(seed_of("split", seed))
-        mixed = _mix(key)
-        order = np.argsort(mixed, kind="stable")
+        mixed, order = self._mixed(seed)
         ranked = mixed[order]
         while 0 < wanted < n and ranked[wanted - 1] == ranked[wanted]:
             wanted -= 1  # never cut through a group of copies
-        chosen = np.zeros(n, dtype=bool)
-        chosen[order[:wanted]] = True
-        return Split(self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen)))
+        return Split(self.take(np.sort(order[wanted:])), self.take(order[:wanted]))
+
+    def mixed(self, seed: int = 0) -> Dataset:
+        """All examples in the order of a hash of their contents and the seed.
+
+        Its first n are a fair choice of all, also where the files come class by class; so judging by some of
+        the held-out images is judging by a sample of them.
+        """
+        return self.take(self._mixed(seed)[1])
+
+    def _mixed(self, seed: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The hash of every example, and their order by it."""
+        mixed = _mix(self.hashes ^ np.uint64(seed_of("split", seed)))
+        return mixed, np.argsort(mixed, kind="stable")
 
 
 def _labels(given: Sequence[Any] | NDArray[Any], source: str) -> NDArray[Any]:
