@@ -20,6 +20,7 @@ METHODS = {
     "shortcut": ("shortcut", 18_000, {}),
     "progressive": ("progressive", 6_600, {"first": 16, "batch": 16}),
 }
+EXAMPLES = 90_000
 
 
 def run(claim):
@@ -27,7 +28,7 @@ def run(claim):
         claim,
         claim.data("cifar10-train"),
         recipe="diffusion",
-        examples=90_000,
+        examples=EXAMPLES,
         judge=60_000,
         seed=0,
         count=1000,
