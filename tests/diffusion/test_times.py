@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from sfumato.core.errors import UsageError
 from sfumato.core.noise import Noise
 from sfumato.diffusion.clocks import FlowTime, LinearBeta
 from sfumato.diffusion.tables import BetaTable, linear_betas
@@ -58,6 +59,23 @@ def test_table_time_visits_each_row_equally():
     assert torch.equal(torch.bincount(index, minlength=50), torch.full((50,), 10))
     with pytest.raises(ValueError, match="beta table"):
         TableTime().draw(LinearBeta(), Noise([0]), 1)
+
+
+@pytest.mark.parametrize("schedule", [LinearBeta(), FlowTime(), BetaTable(linear_betas(50))])
+@pytest.mark.parametrize("times", [UniformTime(), TableTime(), LogNormalSigma(), LogitNormalTime()])
+def test_a_distribution_is_refused_exactly_where_it_cannot_be_drawn_from(times, schedule):
+    def drawn():
+        try:
+            return bool(times.draw(schedule, Noise([3], rows=8), 8).isfinite().all())
+        except ValueError:
+            return False
+
+    try:
+        times.check(schedule)
+    except UsageError as error:
+        assert not drawn() and "times=UniformTime" in error.remedy
+    else:
+        assert drawn()
 
 
 def test_log_normal_sigma_has_its_mean_and_spread():

@@ -18,14 +18,15 @@ from sfumato.diffusion.level import Level
 from sfumato.diffusion.paths import VariancePreserving
 from sfumato.diffusion.scaling import EdmScaling, EpsScaling, FlowScaling, Scaled, VScaling, X0Scaling
 from sfumato.diffusion.schedule import Schedule
-from sfumato.diffusion.times import LogNormalSigma, UniformTime
+from sfumato.diffusion.times import LogNormalSigma, TableTime, UniformTime
 from sfumato.diffusion.weighting import Edm, Flow, Simple, Unweighted, V
+from sfumato.models.classifier import NoisyClassifier
 from sfumato.models.codec import Pixels
 from sfumato.models.diffusion import Diffusion
 from sfumato.models.generator import Generator
 from sfumato.nets.critic import Classifier
 from sfumato.nets.unet import UNet
-from sfumato.objectives.cross_entropy import CrossEntropy
+from sfumato.objectives.cross_entropy import CrossEntropy, NoisyCrossEntropy
 from sfumato.objectives.denoising import Denoising
 from sfumato.objectives.progressive import Matching
 from sfumato.objectives.vdm import Vdm
@@ -180,3 +181,18 @@ def test_no_objective_begins_on_a_clock_that_does_not_fall(objective):
     objective.open(Generator(Pixels(), Diffusion(Scaled(net, VScaling()), CosineTime(), SHAPE)), 100)
     with pytest.raises(UsageError, match="does not fall"):
         objective.open(Generator(Pixels(), Diffusion(Scaled(net, VScaling()), Swinging(), SHAPE)), 100)
+
+
+def test_no_objective_begins_to_draw_rows_of_a_schedule_without_any():
+    noisy = NoisyClassifier(Classifier(1, (8, 8), 5, width=8, noisy=True), CosineTime())
+    Denoising(Simple(), UniformTime()).open(ddpm(), 100)
+    NoisyCrossEntropy(UniformTime()).open(noisy, 100)
+    refused = pytest.raises(UsageError, match="rows of a table cannot be drawn from CosineTime")
+    with refused:
+        Denoising(Simple(), TableTime()).open(ddpm(), 100)
+    with refused:
+        NoisyCrossEntropy(TableTime()).open(noisy, 100)
+    student = Matching(TableTime(), Simple())
+    student.open(ddpm(), 100)
+    with refused:
+        student(ddpm(), batch(dtype=torch.float32), noise=Noise([0], rows=16), seen=0)

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from ..core.errors import UsageError
 from ..core.noise import Noise
 from .schedule import Schedule
 from .tables import BetaTable
@@ -25,6 +26,9 @@ class Times(ABC):
     @abstractmethod
     def quantile(self, schedule: Schedule, u: Tensor) -> Tensor:
         """The log-SNR (B,) below whose time lies the part u (B,) of the distribution."""
+
+    def check(self, schedule: Schedule) -> None:  # noqa: B027
+        """UsageError for a schedule on which the distribution has no levels; most have some on every one."""
 
     def draw(self, schedule: Schedule, noise: Noise, count: int) -> Tensor:
         """Log-SNRs (B,) float64 for a batch; count must be len(noise)."""
@@ -41,6 +45,14 @@ class UniformTime(Times):
 
 class TableTime(Times):
     """A row of a beta table, each equally often: DDPM's discrete training."""
+
+    def check(self, schedule: Schedule) -> None:
+        """UsageError for a schedule without rows."""
+        if not isinstance(schedule, BetaTable):
+            raise UsageError(
+                f"rows of a table cannot be drawn from {type(schedule).__name__}, which has none",
+                remedy="For a continuous schedule: --set stages.diffusion.objective.times=UniformTime",
+            )
 
     def quantile(self, schedule: Schedule, u: Tensor) -> Tensor:
         """lambda((floor(u T) + 1) / T)."""

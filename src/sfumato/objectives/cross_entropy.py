@@ -56,6 +56,10 @@ class NoisyCrossEntropy(Objective, Judge):
         super().__init__()
         self.times, self.clean = times, CrossEntropy(smoothing)
 
+    def open(self, model: nn.Module, target: int) -> None:
+        """UsageError for a schedule that has none of the levels to draw."""
+        self.times.check(_noisy(model).schedule)
+
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """The terms of `CrossEntropy` at one level for each example."""
         log_snr = self.times.draw(_noisy(model).schedule, noise, len(batch))

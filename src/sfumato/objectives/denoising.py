@@ -48,8 +48,10 @@ class Denoising(Objective, Judge):
         self.weighting, self.times, self.dropout = weighting, times, dropout
 
     def open(self, model: nn.Module, target: int) -> None:
-        """UsageError for a schedule whose clock does not fall."""
-        check_clock(diffusion_of(model)[1].schedule)
+        """UsageError for a schedule whose clock does not fall, or that has none of the levels to draw."""
+        schedule = diffusion_of(model)[1].schedule
+        check_clock(schedule)
+        self.times.check(schedule)
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """Terms `denoising` (what is minimised) and `x0_error` (the same without its weight)."""

@@ -172,7 +172,8 @@ class Distiller(Objective, Judge):
 
 
 def ratios(times: Times, scene: Scene) -> Tensor:
-    """sigma/alpha (B,) at the quantiles of a scene, within its schedule."""
+    """sigma/alpha (B,) at the quantiles of a scene, within its schedule; UsageError as `Times.check`."""
+    times.check(scene.schedule)
     first, last = (float(scene.schedule.log_snr(t)) for t in (1.0, max(scene.schedule.earliest, 1e-6)))
     log_snr = times.quantile(scene.schedule, scene.u).clamp(max(first, -40.0), min(last, 40.0))
     return torch.exp(-0.5 * log_snr)
