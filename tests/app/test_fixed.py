@@ -57,6 +57,25 @@ def test_no_recipe_lets_a_leaf_contradict_its_data(name):
         assert "Leave it out" in refused.value.remedy
 
 
+@pytest.mark.parametrize("name", ["ddpm", "diffusion", "improved-ddpm", "ncsn"])
+def test_a_learned_variance_is_taken_from_a_network_that_learns_one_alone(name):
+    facts = DIGITS
+    for key, value in (
+        ("model.plan.solver", "Ancestral"),
+        ("model.plan.solver.variance", "LargeVariance"),
+        ("model.plan.solver.variance", "SmallVariance"),
+    ):
+        settings = {"model.plan.solver": "Ancestral", key: value}
+        assert isinstance(compose(name, facts, settings), Lazy)
+    settings = {"model.plan.solver": "Ancestral", "model.plan.solver.variance": "InterpolatedVariance"}
+    if name == "improved-ddpm":
+        assert isinstance(compose(name, facts, settings), Lazy)
+        return
+    with pytest.raises(UsageError, match="without a reverse variance") as refused:
+        compose(name, facts, settings)
+    assert refused.value.where == "model.plan.solver.variance"
+
+
 def test_the_refusal_names_the_setting_the_data_and_the_remedy():
     key = "model.density.denoiser.net.channels"
     with pytest.raises(UsageError) as refused:

@@ -1,10 +1,13 @@
 """Plans from words: the recipe's own solver is kept, and guidance by nothing is refused."""
 
+import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+import sfumato
 from sfumato.app.cli import run as command
 from sfumato.app.compose import compose
 from sfumato.app.names import plan_line
@@ -13,6 +16,7 @@ from sfumato.core.condition import NOTHING, Condition
 from sfumato.core.errors import UsageError
 from sfumato.core.lazy import build
 from sfumato.data.facts import Facts
+from sfumato.diffusion.clocks import LinearBeta
 from sfumato.diffusion.transition import (
     InterpolatedVariance,
     LargeVariance,
@@ -132,3 +136,48 @@ def test_training_with_guidance_of_nothing_is_a_usage_error(tmp_path, capsys):
     words = ["train", "diffusion", "digits", "--out", str(tmp_path / "run"), "--examples", "64"]
     assert command([*words, "--set", "model.plan.scale=5", "--json"]) == 2
     assert "no condition to be guided by" in capsys.readouterr().out
+
+
+# --------------------------------------------------------------------------------- parts by name
+
+
+def test_song_s_sub_vp_sde_is_trained_and_sampled_by_command(tmp_path, capsys):
+    """Two steps of training on sigma = 1 - alpha^2 with a continuous clock, then its reverse SDE."""
+    run, words = str(tmp_path / "run"), ["train", "ddpm", "digits", "--examples", "256", "--set", "width=8"]
+    for setting in (
+        "steps=4",
+        "model.density.schedule=LinearBeta",
+        "model.density.schedule.path=SubVariancePreserving",
+        "model.plan.solver.variance=LargeVariance",
+        "stages.diffusion.objective.times=UniformTime",
+    ):
+        words += ["--set", setting]
+    assert command([*words, "--out", run, "--json"]) == 0
+    opened = sfumato.open(run)
+    schedule = opened.generator.density.schedule
+    assert type(schedule) is LinearBeta
+    for t in (0.01, 0.5, 1.0):
+        level = schedule.level(t)
+        assert level.sigma == pytest.approx(1.0 - level.alpha**2, rel=1e-12)
+        assert level.alpha**2 == pytest.approx(math.exp(-(0.1 * t + 9.95 * t * t)))
+    assert opened.describe_plan() == "4 ancestral (large variance) steps on trailing"
+    capsys.readouterr()
+    assert command(["sample", run, "-n", "3", "--solver", "sde", "--steps", "12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"] == "12 sde steps on trailing"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.density.schedule=LogSnrLine", "rows of a table cannot be drawn from LogSnrLine"),
+        ("model.plan.solver.variance=foo", "'foo' is no known part"),
+        ("model.plan.solver.variance=Ancestral", "Ancestral is no ReverseVariance"),
+        ("model.plan.solver.variance=InterpolatedVariance", "without a reverse variance"),
+        ("model.density.schedule.path=VarianceExploding", "VarianceExploding is no ShrinkingPath"),
+    ],
+)
+def test_parts_that_do_not_fit_are_usage_errors(setting, told, tmp_path, capsys):
+    words = ["train", "ddpm", "digits", "--examples", "256", "--set", "width=8", "--set", setting]
+    assert command([*words, "--out", str(tmp_path / "run"), "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert told in answer["error"] and answer["remedy"]

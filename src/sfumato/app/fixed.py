@@ -5,6 +5,7 @@
     concat_channels, vector_dim, token_dim       of what a network is told beside an image
     out_channels                                 of what is read of its answer
     levels, channels of a likelihood             the grey levels that get a probability
+    a learned reverse variance                   only where the recipe's network answers with one
 
 A recipe reads all of them from the facts of the data, and no single leaf can be another without the rest:
 with another value training dies in the middle of a network, or goes on and learns nothing of use. So a
@@ -21,6 +22,7 @@ from typing import Any
 from ..core.errors import UsageError
 from ..core.lazy import Lazy
 from ..data.facts import Facts
+from ..diffusion.transition import InterpolatedVariance
 from ..models.likelihood import Likelihood
 
 SHAPES = ("channels", "space", "shape")
@@ -40,8 +42,9 @@ def check_fixed(before: Any, after: Any, settings: Mapping[str, Any], facts: Fac
         right, given = _argument(old, name), _argument(new, name)
         if _plain(right) != _plain(given):
             raise _contradiction(key, value, right, facts)
-    known = dict(_likelihoods(before))
-    for path, part in _likelihoods(after):
+    _check_variance(before, after)
+    known = dict(_places(before, Likelihood))
+    for path, part in _places(after, Likelihood):
         if known.get(path) != part:
             _check_likelihood(path, part, facts)
 
@@ -88,6 +91,17 @@ def _check_likelihood(path: str, part: Lazy[Any], facts: Facts) -> None:
         )
 
 
+def _check_variance(before: Any, after: Any) -> None:
+    """UsageError for a reverse variance read of the network where the recipe has none that gives it."""
+    asked = dict(_places(after, InterpolatedVariance))
+    if asked and not dict(_places(before, InterpolatedVariance)):
+        raise UsageError(
+            "the network of this recipe answers without a reverse variance",
+            where=next(iter(asked)),
+            remedy="Take SmallVariance or LargeVariance, or train improved-ddpm, which learns it.",
+        )
+
+
 def _part(tree: Any, keys: list[str]) -> Lazy[Any] | None:
     """The postponed call at a path; None where there is none."""
     for key in keys:
@@ -101,16 +115,16 @@ def _part(tree: Any, keys: list[str]) -> Lazy[Any] | None:
     return tree if isinstance(tree, Lazy) else None
 
 
-def _likelihoods(tree: Any, path: str = "") -> Iterator[tuple[str, Lazy[Any]]]:
-    """Every likelihood of a postponed recipe, with its path."""
+def _places(tree: Any, kind: type, path: str = "") -> Iterator[tuple[str, Lazy[Any]]]:
+    """Every part of a class in a postponed recipe, with its path."""
     if isinstance(tree, Lazy):
-        if inspect.isclass(tree.make) and issubclass(tree.make, Likelihood):
+        if inspect.isclass(tree.make) and issubclass(tree.make, kind):
             yield path, tree
         for key, value in tree.arguments.items():
-            yield from _likelihoods(value, f"{path}.{key}" if path else key)
+            yield from _places(value, kind, f"{path}.{key}" if path else key)
     elif isinstance(tree, (list, tuple)):
         for i, value in enumerate(tree):
-            yield from _likelihoods(value, f"{path}.{i}")
+            yield from _places(value, kind, f"{path}.{i}")
 
 
 def _argument(part: Lazy[Any], name: str) -> Any:
