@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sfumato.core.errors import RefusedError, UsageError
 from sfumato.evaluation.protocol import Metric, Protocol
-from sfumato.evaluation.steps import Point, reason, recommended, usable
+from sfumato.evaluation.steps import Point, many, reason, recommended, usable
 
 CONDITIONS = Protocol("d41d8c", "held-out", 1000, 400, "classifier@ab12")
 
@@ -46,6 +46,22 @@ def test_broken_points_are_left_out():
     assert recommended(points).calls == 10
     with pytest.raises(UsageError, match="finite"):
         recommended(points[:2])
+
+
+def test_one_is_not_many():
+    one, two = point(1, 1.0), point(2, 1.3)
+    assert many(1, "step") == "1 step" and many(1.5, "call") == "1.5 calls" and many(0, "way") == "0 ways"
+    assert reason([one, two]).startswith("1 network call reaches Frechet distance 1.00")
+    assert "the best of 2 ways, 1 step of ddim on karras, 1.00" in reason([one, two])
+    assert reason([two]) == "2 network calls reach Frechet distance 1.30 ± 0.10; no other way was measured"
+    assert " 1 step " in one.line() and " 2 steps " in two.line()
+    assert one.line().index("±") == two.line().index("±")
+
+
+def test_more_points_never_make_the_choice_worse_than_the_spread_of_the_best():
+    """What is far from the best known way is not chosen, whatever was measured together with it."""
+    known, worse = [point(9, 1.0), point(20, 1.02)], [point(2, 4.0), point(3, 3.0)]
+    assert recommended(worse).calls == 3 and recommended([*known, *worse]) == recommended(known)
 
 
 def test_unlike_points_are_not_ranked():

@@ -45,8 +45,9 @@ class Point:
 
     def line(self) -> str:
         """One line of a table."""
+        steps, calls = many(self.steps, "step"), f"{self.calls:>6.1f} calls"
         return (
-            f"{self.way:<24} {self.steps:>4} steps {self.calls:>6.1f} calls {1000 * self.seconds:>8.1f} ms  "
+            f"{self.way:<24} {steps:>10} {calls} {1000 * self.seconds:>8.1f} ms  "
             f"{self.metric.shown_value} ± {self.metric.shown_spread}"
         )
 
@@ -63,6 +64,11 @@ class Point:
             if not isinstance(value[name], kind) or isinstance(value[name], bool):
                 raise RefusedError(f"field '{name}' of a point holds {value[name]!r:.60}", remedy=AGAIN)
         return Point(**{**value, "metric": Metric.from_json(value["metric"])})
+
+
+def many(count: float, thing: str) -> str:
+    """A count with its noun: 1 step, 2 steps, 2.5 steps."""
+    return f"{count:g} {thing}" if count == 1 else f"{count:g} {thing}s"
 
 
 def usable(points: Sequence[Point]) -> list[Point]:
@@ -90,7 +96,11 @@ def reason(points: Sequence[Point]) -> str:
     """Why the recommended point is, in words."""
     found = usable(points)
     best, chosen = min(found, key=lambda p: p.metric.value), recommended(points)
+    reach = "reaches" if chosen.calls == 1 else "reach"
+    told = f"{many(chosen.calls, 'network call')} {reach} {chosen.metric.headline()}"
+    if len(found) == 1:
+        return f"{told}; no other way was measured"
     return (
-        f"{chosen.calls:g} network calls reach {chosen.metric.headline()}; the best of {len(found)} ways, "
-        f"{best.steps} steps of {best.way}, {best.metric.shown_value} ± {best.metric.shown_spread}"
+        f"{told}; the best of {len(found)} ways, {many(best.steps, 'step')} of {best.way}, "
+        f"{best.metric.shown_value} ± {best.metric.shown_spread}"
     )
