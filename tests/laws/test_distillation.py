@@ -283,6 +283,35 @@ def test_the_first_easing_is_denoising_and_the_gap_only_shrinks():
     assert float(gaps[-1].max()) < 9 / 2**8 + 1e-12
 
 
+@pytest.mark.parametrize("data", [0.5, 1.0])
+@pytest.mark.parametrize(
+    ("relative", "parts"),
+    [
+        (math.log(3.0), [0, 1 / 4, 5 / 8, 13 / 16, 29 / 32]),  # n = 1 + 8 / 4 = 3
+        (math.log(7.0), [0, 1 / 2, 3 / 4, 7 / 8, 15 / 16]),  # n = 1 + 8 / 8 = 2
+        (1e-9, [0, 0, 3 / 8, 11 / 16, 27 / 32]),  # n = 1 + 8 / 2 = 5
+        (60.0, [1 / 2, 3 / 4, 7 / 8, 15 / 16, 31 / 32]),  # n = 1
+    ],
+)
+def test_easing_is_geng_and_others_equation_13_by_hand(data, relative, parts):
+    """r/t = 1 - n / 2^(k+1), not below 0, for k = 0 ... 4: n by hand, as 1/(1 + e^log 3) = 1/4."""
+    ratio = torch.tensor([2.0 * data * relative], dtype=F64)
+    for k, part in enumerate(parts):
+        t, r = Easing(data, 5)(ratio, (k + 0.5) / 5, geometric())
+        assert torch.equal(t, ratio) and math.isclose(float(r / t), part, abs_tol=1e-9)
+
+
+def test_at_most_thirty_easings_keep_the_two_levels_apart():
+    """At 53 the gap is lost in float64, at 1,024 its power of two overflows; 30 are far below both."""
+    ratio = torch.logspace(-6, 5, 100, dtype=F64)
+    t, r = Easing(STD, 30)(ratio, 1.0, geometric())
+    n = (t - r) / t * 2.0**30
+    assert float(n.min()) > 0.999 and float(n.max()) < 5.001
+    for stages in (0, 31, 60, 5000):
+        with pytest.raises(ValueError, match="stages are 1 to 30"):
+            Easing(STD, stages)
+
+
 @pytest.mark.parametrize(("first", "last"), [(10, 160), (4, 4), (10, 100)])
 def test_the_grid_doubles_from_its_first_to_its_last_size(first, last):
     spacing = Doubling(first, last)

@@ -35,6 +35,7 @@ from ..samplers.solver import Solver
 from .denoising import diffusion_of
 from .distiller import Distiller, Scene, Teaching, frozen, ratios
 
+MOST_STAGES = 30  # of easing: a gap of 2^-30 t is far above float64's rounding, and far below the network's
 HUBER = 0.00054  # Song & Dhariwal 2023, sec. 3.3, for a mean over elements
 
 
@@ -89,7 +90,10 @@ class Doubling(Spacing):
         self, first: int = 10, last: int = 160, rho: float = 7.0, low: float = 0.002, high: float = 80.0
     ) -> None:
         if not 1 <= first <= last or not 0 < low < high:
-            raise ValueError(f"a grid grows from 1 or more intervals: {first}, {last}; {low} < {high}")
+            raise ValueError(
+                f"a grid grows from 1 interval or more to no fewer, between positive levels: "
+                f"from {first} to {last}, between {low} and {high}"
+            )
         self.first, self.last, self.rho, self.low, self.high = first, last, rho, low, high
 
     def intervals(self, progress: float) -> int:
@@ -115,8 +119,10 @@ class Easing(Spacing):
     """
 
     def __init__(self, data: float = 0.5, stages: int = 8) -> None:
-        if stages < 1 or not data > 0:
-            raise ValueError(f"stages are 1 or more and the data's deviation positive, not {stages}, {data}")
+        if not 1 <= stages <= MOST_STAGES or not data > 0:
+            raise ValueError(
+                f"stages are 1 to {MOST_STAGES} and the data's deviation positive, not {stages}, {data}"
+            )
         self.data, self.stages = data, stages
 
     def __call__(self, ratio: Tensor, progress: float, schedule: Schedule) -> tuple[Tensor, Tensor]:
