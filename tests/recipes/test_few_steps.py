@@ -1,6 +1,7 @@
 """Students of every teacher by every method: built, stored, stepped; what is learned first, on which row."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from sfumato.data.facts import Facts
 from sfumato.diffusion.level import CLEAN
 from sfumato.diffusion.scaling import ConsistencyScaling, EdmScaling, VScaling
 from sfumato.models.given import seeds_of
+from sfumato.objectives.distiller import Scene
 from sfumato.recipes import RECIPES, parts
 from sfumato.recipes.few_steps import METHODS
 from sfumato.recipes.taught import TEACHERS as WORDS
-from sfumato.recipes.taught import taught
+from sfumato.recipes.taught import taught, times_of
 from sfumato.samplers.leap import Leap
 
 CATALOG = {part.__name__: part for part in parts()}
@@ -175,6 +177,104 @@ def test_guidance_is_built_in_before_rounds_and_by_the_teachers_pairs_elsewhere(
     for method in ("easy", "consistency", "continuous", "shortcut"):
         stage = student(method, source, guidance=3.0).stages[-1]
         assert stage.objective.teaching.scale == 3.0 and not stage.objective.alone
+
+
+@pytest.mark.parametrize(("std", "mean"), [(0.5, -1.1), (0.25, -1.793), (1.0, -0.407)])
+def test_levels_are_drawn_by_geng_and_others_moved_with_the_data(std, mean):
+    """log(sigma/alpha) ~ N(-1.1 + log 2d, 2^2): by hand log 2 = 0.693."""
+    times = build(times_of(teacher(facts=replace(POINTS, std=(std, std)))))
+    assert times.mean == pytest.approx(mean, abs=1e-3) and times.std == 2.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_answers_are_matched_where_the_next_teacher_is_guided(method):
+    """What matching leaves is the teacher of what follows: guided, its answer without a condition counts."""
+    source = teacher("ddpm", steps=20, conditional=True)
+    for guidance, asked, least in ((None, 0.0, 0.0), (2.0, 0.0, 0.1), (0.0, 0.0, 0.1), (2.0, 0.3, 0.3)):
+        dials = {"guidance": guidance} | ({} if method == "shortcut" else {"dropout": asked})
+        stage, following, *_ = student(method, source, **dials).stages
+        assert stage.name == "matching"
+        if method == "progressive":  # the guided answer itself was matched, and is all that rounds ask
+            assert following.objective.teaching.scale == 1.0
+        else:
+            assert stage.objective.teaching.scale == 1.0
+            assert stage.objective.dropout == (min(least, 0.1) if method == "shortcut" else least)
+
+
+class Branches(torch.nn.Module):
+    """Cubics in the level times (1, x), with coefficients of their own for each class and for none."""
+
+    def __init__(self):
+        super().__init__()
+        self.coefficients = torch.nn.Parameter(torch.zeros(3, 2, 4))
+        self.coefficients.data[:, 1, 0] = 1.0  # as noise: all of x_t, and more or less of it for a class
+        self.coefficients.data[:, 0, 0] = torch.tensor([-0.3, 0.3, 0.0])
+
+    def forward(self, x, c_noise, cond):
+        branch = cond.label if cond.present is None else cond.label.where(cond.present, torch.tensor(2))
+        powers = c_noise.to(x.dtype)[:, None] ** torch.arange(4)
+        shift, slope = (self.coefficients[branch] * powers[:, None]).sum(2).unbind(1)
+        return shift[:, None] + slope[:, None] * x
+
+
+def test_matching_teaches_another_row_to_the_answer_without_the_class_too():
+    """From a row of noise to one of v, 200 steps: both errors fall; with nothing dropped only one."""
+    batch, fallen = batch_of(POINTS, 64), {}
+    nobody = torch.zeros(64, dtype=torch.bool)
+    for guidance in (1.0, 2.0):
+        recipe = student("easy", teacher("ddpm", steps=20, conditional=True), guidance=guidance)
+        model, objective = recipe.model, recipe.stages[0].objective
+        model.density.denoiser.net = Branches()
+        objective.open(model, 0)
+        told = model.observe(batch, noise=Noise([0], rows=64))[1]
+        u = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+
+        def errors(objective=objective, density=model.density, told=told, u=u):
+            scene = Scene(density, density.schedule, batch.x, told, u, 1.0)
+            with torch.no_grad():
+                return [
+                    float(objective.error(scene._replace(cond=c), Noise([2], rows=64)).mean())
+                    for c in (told, told.drop(nobody))
+                ]
+
+        before, optimizer = errors(), torch.optim.Adam(model.density.parameters(), 0.03)
+        for k in range(200):
+            optimizer.zero_grad()
+            objective(model, batch, noise=Noise([k], rows=64), seen=0).total.mean().backward()
+            optimizer.step()
+        fallen[guidance] = [now / then for now, then in zip(errors(), before, strict=True)]
+    assert max(fallen[2.0]) < 0.2 and fallen[1.0][0] < 0.2 and fallen[1.0][1] == 1.0
+
+
+@pytest.mark.parametrize("guidance", [-1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("method", METHODS)
+def test_guidance_is_a_finite_number_of_zero_or_more(method, guidance):
+    with pytest.raises(UsageError, match="a finite number of 0 or more") as caught:
+        METHODS[method](teacher(conditional=True), guidance=guidance)
+    assert "--set guidance=2" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("method", "dials", "remedy"),
+    [
+        ("easy", {"stages": 31}, "--set stages=30"),
+        ("easy", {"stages": 5000}, "--set stages=30"),
+        ("easy", {"stages": 0}, "--set stages=1"),
+        ("consistency", {"last": 5}, "--set last=10"),
+        ("consistency", {"last": 10**9}, "--set last=1000000"),
+        ("shortcut", {"halved": 2.0}, "--set halved=1.0"),
+        ("shortcut", {"halved": -0.1}, "--set halved=0.0"),
+        ("shortcut", {"halved": float("nan")}, "--set halved=0.0"),
+        ("shortcut", {"first": 1, "steps": 1}, "--set first=2"),
+    ],
+)
+def test_a_dial_out_of_bounds_is_refused_with_the_bound_which_is_legal(method, dials, remedy):
+    with pytest.raises(UsageError, match="does not lie between") as caught:
+        METHODS[method](teacher(), **dials)
+    assert caught.value.remedy.endswith(remedy)
+    name, value = remedy.removeprefix("--set ").split("=")
+    kind = type(dials[name])
+    build(METHODS[method](teacher(), **dials | {name: kind(value)}))
 
 
 def test_easy_tuning_keeps_no_teacher_where_it_asks_none():

@@ -26,7 +26,7 @@ from ..diffusion.scaling import (
     X0Scaling,
 )
 from ..diffusion.weighting import Edm, Snr
-from ..objectives.consistency import Doubling, Easing, Mixed, Pairing, SelfConsistency, Stepped
+from ..objectives.consistency import MOST_STAGES, Doubling, Easing, Mixed, Pairing, SelfConsistency, Stepped
 from ..objectives.continuous import Continuous
 from ..objectives.progressive import Progressive
 from ..objectives.shortcut import Shortcut
@@ -39,7 +39,9 @@ from ..training.stage import Recipe
 from .taught import (
     ANCHORED,
     FLOOR,
+    MOST_STEPS,
     Taught,
+    bounded,
     powers_of_two,
     prepared,
     row_of,
@@ -50,6 +52,8 @@ from .taught import (
     times_of,
     told_the_end,
 )
+
+COARSEST, FINEST = 10, 1_000_000  # intervals of the first and the finest grid that consistency may have
 
 
 def easy(
@@ -71,12 +75,13 @@ def easy(
 
     steps      network calls of the student's plan (any number works; 1 to 4 make sense)
     guidance   strength that is built in; as the teacher's plan unless said
-    stages     halvings of the gap between the two noise levels, and one
-    peak       largest learning rate
+    stages     halvings of the gap between the two noise levels, and one; at most 30
+    peak       largest learning rate, of the stages after `matching` (there 0.001)
     batch      images in a training step; 0: as the teacher's
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
+    bounded(1, MOST_STAGES, stages=stages)
     scale = strength_of(teacher, guidance)
     pairing = lazy(Mixed)() if scale == 1.0 else lazy(Stepped)(lazy(Ddim)())
     return _tuned(
@@ -112,20 +117,31 @@ def consistency(
     steps      network calls of the student's plan
     guidance   strength that is built in; as the teacher's plan unless said
     pairs      whether the teacher makes the pairs, by Heun steps (distillation); false: training from data
-    last       intervals of the finest grid; the first has 10
+    last       intervals of the finest grid, 10 to 1,000,000; the first has 10
     average    decay per step of the target's weights, for instance 0.95; 0: the student's own
-    peak       largest learning rate
+    peak       largest learning rate, of the stages after `matching` (there 0.001)
     batch      images in a training step; 0: as the teacher's
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
+    bounded(COARSEST, FINEST, last=last)
     scale = strength_of(teacher, guidance)
     if scale != 1.0 and not pairs:
         raise UsageError("guidance is built in by the teacher's pairs", remedy="Leave out pairs=false.")
     pairing = lazy(Stepped)(lazy(Heun)()) if pairs else lazy(Mixed)()
     row: Any = lazy(ConsistencyScaling)(teacher.data, FLOOR)
     return _tuned(
-        teacher, row, lazy(Doubling)(10, last), pairing, average, steps, scale, peak, batch, dropout, start
+        teacher,
+        row,
+        lazy(Doubling)(COARSEST, last),
+        pairing,
+        average,
+        steps,
+        scale,
+        peak,
+        batch,
+        dropout,
+        start,
     )
 
 
@@ -145,13 +161,13 @@ def continuous(
     steps      network calls of the student's plan
     guidance   strength that is built in; as the teacher's plan unless said
     warm       part of the training over which the tangent is faded in
-    peak       largest learning rate
+    peak       largest learning rate, of the stages after `matching` (there 0.001)
     batch      images in a training step; 0: as the teacher's
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
     scale = strength_of(teacher, guidance)
-    before, scaling = prepared(teacher, lazy(EdmScaling)(teacher.data), 1.0, batch, dropout, start)
+    before, scaling = prepared(teacher, lazy(EdmScaling)(teacher.data), 1.0, batch, dropout, start, scale)
     objective = lazy(Continuous)(
         times_of(teacher), warm, teaching_of(teacher, scale, None if before else scaling), dropout, start
     )
@@ -175,7 +191,7 @@ def progressive(
     steps      steps of the last student, a power of two; it makes exactly so many
     first      steps of DDIM at which the teacher is taken over, a power of two
     guidance   strength that is built in, before the rounds; as the teacher's plan unless said
-    peak       largest learning rate
+    peak       largest learning rate, of the stages after `matching` (there 0.001)
     batch      images in a training step; 0: as the teacher's
     dropout    part of the examples whose condition is dropped
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
@@ -218,19 +234,22 @@ def shortcut(
 
     steps      steps of the student's plan, a power of two up to `first`
     first      steps of the finest grid, a power of two
-    halved     part of the examples that learn that one step is two half as long; the rest denoise
+    halved     part of the examples, 0 to 1, that learn that one step is two half as long; the rest denoise
     guidance   strength that is built in; as the teacher's plan unless said
-    peak       largest learning rate
+    peak       largest learning rate, of the stages after `matching` (there 0.001)
     batch      images in a training step; 0: as the teacher's
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
     """
     powers_of_two(steps=steps, first=first)
+    bounded(2, MOST_STEPS, first=first)
+    bounded(0.0, 1.0, halved=halved)
     if steps > first:
         raise UsageError(
             f"{steps} steps are more than the {first} of the finest grid",
             remedy=f"For example: --set first={steps}",
         )
-    before, scaling = prepared(teacher, row_of(teacher), 1.0, batch, 0.0, start)
+    scale = strength_of(teacher, guidance)
+    before, scaling = prepared(teacher, row_of(teacher), 1.0, batch, 0.0, start, scale)
     solver, grid = lazy(Leap)(teacher.data), lazy(Angle)(teacher.data)
     objective = lazy(Shortcut)(
         times_of(teacher),
@@ -239,7 +258,7 @@ def shortcut(
         solver,
         first,
         halved,
-        teaching_of(teacher, strength_of(teacher, guidance), None if before else scaling),
+        teaching_of(teacher, scale, None if before else scaling),
         start,
     )
     stage = stage_of(teacher, "shortcut", objective, peak, batch, 1.0)
@@ -267,7 +286,7 @@ def _tuned(
     start: float | None,
 ) -> Recipe:
     """A student of the consistency loss."""
-    before, scaling = prepared(teacher, row, 1.0, batch, dropout, start)
+    before, scaling = prepared(teacher, row, 1.0, batch, dropout, start, scale)
     objective = lazy(SelfConsistency)(
         times_of(teacher),
         spacing,

@@ -37,6 +37,7 @@ ANCHORED = (VScaling, FlowScaling, EdmScaling, ConsistencyScaling)  # rows on wh
 FLOOR = 0.002  # sigma/alpha at which a consistency model's trajectories end
 TEACHERS = "diffusion, diffusevae, ddpm, improved-ddpm, vdm, ncsn, dit or jit"  # recipes that can teach
 MOST_STEPS = 4096  # of a teacher's grid; finer ones change nothing and take minutes to lay out
+DROPPED = 0.1  # part of the conditions, at least, that is dropped where both answers of guidance are learned
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,17 @@ def powers_of_two(**values: int) -> None:
             raise UsageError(f"{name} = {value:,} steps", remedy=remedy)
 
 
+def bounded(low: float, high: float, **values: float) -> None:
+    """UsageError naming a dial that does not lie in [low, high]."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            near = low if math.isnan(value) else min(max(value, low), high)
+            raise UsageError(
+                f"{name} = {value} does not lie between {low} and {high}",
+                remedy=f"For example: --set {name}={near}",
+            )
+
+
 def row_of(teacher: Taught) -> Any:
     """The teacher's row where a student can answer on it, else v."""
     return teacher.scaling if teacher.scaling.make in ANCHORED else lazy(VScaling)()
@@ -121,6 +133,11 @@ def strength_of(teacher: Taught, guidance: float | None) -> float:
     """The guidance that is built in: what was asked for, else the teacher's."""
     if guidance is None:
         return teacher.plan.scale
+    if not (math.isfinite(guidance) and guidance >= 0):
+        raise UsageError(
+            f"guidance is a finite number of 0 or more, not {guidance:g}",
+            remedy="For example: --set guidance=2",
+        )
     conditioner = teacher.model.arguments.get("conditioner")
     if guidance != 1.0 and (conditioner is None or conditioner.make is Unconditional):
         raise UsageError(
@@ -143,17 +160,26 @@ def teaching_of(teacher: Taught, scale: float, row: Any) -> Teaching:
 
 
 def prepared(
-    teacher: Taught, row: Any, scale: float, batch: int, dropout: float, start: float | None
+    teacher: Taught,
+    row: Any,
+    scale: float,
+    batch: int,
+    dropout: float,
+    start: float | None,
+    later: float = 1.0,
 ) -> tuple[tuple[Stage, ...], Any]:
     """The stage before the others, where one is needed, and the student's row.
 
     Rows that all are EDM's up to their floor read the same network nearly alike; any other change of row,
-    and guidance, is learned first.
+    and guidance, is learned first. later: the guidance of the stage that follows. Its teacher is the network
+    that this one leaves, whose answer without the condition then counts as much as the one with it: both
+    are matched, by dropping some conditions here.
     """
     near = (EdmScaling, ConsistencyScaling)
     alike = row == teacher.scaling or (row.make in near and teacher.scaling.make in near)
     if alike and scale == 1.0:
         return (), row
+    dropout = dropout if later == 1.0 else max(dropout, DROPPED)
     objective = lazy(Matching)(
         times_of(teacher), lazy(Edm)(teacher.data), teaching_of(teacher, scale, row), dropout, start
     )
