@@ -174,8 +174,8 @@ def main():
         for r in rows:
             cells = (r[k] for k in ("net", "way", "ms_an_image", "images_per_s", "alone"))
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
