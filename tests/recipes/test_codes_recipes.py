@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from sfumato.core.lazy import build, dump, load
 from sfumato.data.facts import Facts
 from sfumato.models.given import Given, seeds_of
 from sfumato.recipes import RECIPES
+from sfumato.recipes.codes import _grids, _halvings
 
 BOOK = {"codes": 16, "dim": 4}
 SMALL = {"width": 16, "prior_width": 32, "prior_depth": 1}
@@ -86,6 +88,56 @@ def test_what_cannot_be_is_refused_with_the_way_out():
         RECIPES["vq-vae-2"](FACTS["deep"], conditional=True)
     with pytest.raises(ValueError, match="CausalTransformer"):
         build(RECIPES["vq-vae"](FACTS["volume"], pixelcnn=True))
+
+
+def started(name, facts, codes):
+    """Images that a codebook starts from."""
+    return RECIPES[name](facts, codes=codes).arguments["stages"][0].arguments["examples"]
+
+
+@pytest.mark.parametrize(("name", "levels"), [("vq-vae", 1), ("vq-vae-2", 2)])
+@pytest.mark.parametrize("side", [28, 64, 256, 512])
+def test_a_codebook_has_as_many_vectors_to_start_from_as_codes_or_is_refused(name, levels, side):
+    """What is refused is told a size that can start."""
+    facts = Facts(3, (side, side), count=200_000)
+    vectors = math.prod(_grids(facts, _halvings(facts, levels))[0])
+    for codes in (16, 512, 8192, 10**6, 10**9):
+        try:
+            images = started(name, facts, codes)
+        except DataError as refused:
+            most = int(re.search(r"--set codes=(\d+)", refused.remedy)[1])
+            assert 8192 < most < codes
+            codes, images = most, started(name, facts, most)
+        assert codes <= vectors * min(images, facts.count)
+
+
+def test_images_held_to_start_a_codebook_from_are_few_enough_for_memory():
+    """As many as k-means gains from; 256 MiB of them, or as many as the codes need up to a gigabyte."""
+    for side, codes, images in ((28, 512, 1045), (512, 512, 85), (512, 8192, 128), (2048, 512, 64)):
+        assert started("vq-vae", Facts(3, (side, side), count=200_000), codes) == images
+    with pytest.raises(
+        DataError, match=r"cannot start from the 21,824 vectors of the 341 images of 512 x 512"
+    ):
+        started("vq-vae", Facts(3, (512, 512)), 22_000)
+    assert RECIPES["vq-vae"](Facts(3, (512, 512)), codes=1000, scalar=True)  # starts from nothing
+
+
+@pytest.mark.parametrize(
+    ("dial", "value", "bound"),
+    [
+        *(("codes", -5, "2 or more"), ("codes", 1, "2 or more"), ("dim", 0, "1 or more")),
+        *(("gamma", 1.0, "from 0 to below 1"), ("gamma", -0.1, "from 0 to below 1")),
+        *(
+            ("gamma", math.nan, "from 0 to below 1"),
+            ("beta", -1.0, "0 or more"),
+            ("patience", -1, "0 or more"),
+        ),
+    ],
+)
+def test_a_dial_that_cannot_be_is_refused_with_its_bound(dial, value, bound):
+    for name in ("vq-vae", "vq-vae-2"):
+        with pytest.raises(UsageError, match=rf"{dial} = .*no legal value[\s\S]*Choose {dial} {bound}"):
+            RECIPES[name](FACTS["mnist"], **{dial: value})
 
 
 @pytest.mark.parametrize("name", ["vq-vae", "vq-vae-2"])

@@ -31,7 +31,7 @@ from ..objectives.likelihood import CodeLikelihood
 from ..objectives.quantized import Quantized
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
-from .dials import check_unused
+from .dials import check_legal, check_unused
 from .diffusion import class_count, labels
 from .sizes import SMALL, spread
 
@@ -40,6 +40,8 @@ MOST_CODES = 512
 VECTORS_PER_CODE = 200  # of the data, from which a code is worth having
 POSITIONS = 64  # most codes of an image on the coarsest level; four times as many on each below
 VALUES = 2**26  # pixels held at once to start the codebooks from
+MOST_VALUES = 2**28  # the same where a large codebook needs more to start at all: a gigabyte
+LEAST_IMAGES = 64  # held in any case
 LEVELS = {64: (4, 4, 4), 125: (5, 5, 5), 256: (8, 8, 4), 512: (8, 8, 8), 1000: (8, 5, 5, 5)}
 DIM, BETA, GAMMA, PATIENCE = 32, 0.25, 0.99, 100  # of a codebook of which nothing else is said
 
@@ -166,8 +168,9 @@ def _recipe(
         why = "scalar quantisation has no codebook"
         check_unused(name, why, dim=dim, beta=beta, gamma=gamma, patience=patience)
         codes = _scalar_codes(name, facts, codes, grids)
+    _check_dials(name, codes, dim, beta, gamma, patience)
     codes = codes or _codes(facts, grids)
-    _check(facts, codes, grids)
+    _check(facts, codes, grids, scalar)
     learned = (
         DIM if dim is None else dim,
         GAMMA if gamma is None else gamma,
@@ -238,10 +241,15 @@ def _prior_stage(levels: int, number: int, grids: list[tuple[int, ...]], batch: 
 
 
 def _start(facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> Fit:
-    """k-means over the vectors of as many images as it gains from, as far as memory allows."""
-    wanted = math.ceil(PER_CODE * codes / math.prod(grids[0]))
-    held = max(64, VALUES // math.prod(facts.shape))
-    return lazy(Fit)(name="codebook", on="codec", through="codec.images", examples=min(max(64, wanted), held))
+    """k-means over the vectors of as many images as it gains from, as far as memory allows.
+
+    At least of as many as have a vector for every code, for which `_check` has seen to it that there is room.
+    """
+    vectors = math.prod(grids[0])
+    wanted, needed = math.ceil(PER_CODE * codes / vectors), math.ceil(codes / vectors)
+    held = max(LEAST_IMAGES, VALUES // math.prod(facts.shape), needed)
+    examples = min(max(LEAST_IMAGES, wanted), held)
+    return lazy(Fit)(name="codebook", on="codec", through="codec.images", examples=examples)
 
 
 def _codec(facts: Facts, quantizers: Sequence[Quantizer], width: int) -> VqVae:
@@ -303,13 +311,43 @@ def _scalar_codes(name: str, facts: Facts, codes: int, grids: list[tuple[int, ..
     return codes
 
 
-def _check(facts: Facts, codes: int, grids: list[tuple[int, ...]]) -> None:
-    """DataError for a codebook larger than the number of vectors it will see."""
-    vectors = facts.count * math.prod(grids[0])
+def _check_dials(
+    name: str,
+    codes: int,
+    dim: int | None,
+    beta: float | None,
+    gamma: float | None,
+    patience: int | None,
+) -> None:
+    """UsageError, with the bound, for what no codebook can have."""
+    check_legal(name, "codes", codes, codes == 0 or codes >= 2, "2 or more, or 0: by the amount of data")
+    check_legal(name, "dim", dim, dim is None or dim >= 1, f"1 or more; {DIM} is usual")
+    check_legal(name, "beta", beta, beta is None or 0.0 <= beta < math.inf, f"0 or more; {BETA} is usual")
+    check_legal(
+        *(name, "gamma", gamma, gamma is None or 0.0 <= gamma < 1.0),
+        f"from 0 to below 1; {GAMMA} is usual, and 0 trains the codebook by its gradient",
+    )
+    check_legal(
+        *(name, "patience", patience, patience is None or patience >= 0),
+        f"0 or more; {PATIENCE} is usual, and 0 restarts no code",
+    )
+
+
+def _check(facts: Facts, codes: int, grids: list[tuple[int, ...]], scalar: bool) -> None:
+    """DataError for a codebook larger than the number of vectors it will see, or can start from in memory."""
+    each = math.prod(grids[0])
+    vectors, held = facts.count * each, max(LEAST_IMAGES, MOST_VALUES // math.prod(facts.shape))
     if facts.count and codes > vectors:
         raise DataError(
-            f"a codebook of {codes:,} codes for {facts.count:,} images of {math.prod(grids[0]):,} vectors "
-            f"each, {vectors:,} in all",
+            f"a codebook of {codes:,} codes for {facts.count:,} images of {each:,} vectors each, "
+            f"{vectors:,} in all",
             where=facts.source or None,
-            remedy=f"Use fewer codes: --set codes={max(2, vectors // 10)}; or more data.",
+            remedy=f"Use fewer codes: --set codes={min(max(2, vectors // 10), held * each)}; or more data.",
+        )
+    if not scalar and codes > held * each:
+        raise DataError(
+            f"a codebook of {codes:,} codes cannot start from the {held * each:,} vectors of the {held:,} "
+            f"images of {' x '.join(map(str, facts.space))} that are held in memory at once",
+            where=facts.source or None,
+            remedy=f"Use at most so many codes: --set codes={held * each}; or smaller images: --size.",
         )

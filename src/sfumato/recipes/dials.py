@@ -1,4 +1,4 @@
-"""Dials that would change nothing: they are refused with the reason, never ignored."""
+"""Dials that would change nothing or cannot be what they are set to: they are refused with the reason."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def check_unused(recipe: str, why: str, **asked: object) -> None:
                 where=f"recipe {recipe}",
                 remedy=f"Leave {name} out.",
             )
+
+
+def check_legal(recipe: str, name: str, value: float | None, legal: bool, words: str) -> None:
+    """UsageError for a value that is said (is not None) and not legal; words: the values that are."""
+    if value is not None and not legal:
+        raise UsageError(
+            f"{name} = {value:g} is no legal value",
+            where=f"recipe {recipe}",
+            remedy=f"Choose {name} {words}.",
+        )
