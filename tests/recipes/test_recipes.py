@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import typing
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from sfumato.models.given import Given, seeds_of
 from sfumato.models.likelihood import DiscretizedGaussianLikelihood, GaussianLikelihood
 from sfumato.models.reconstruction import Shifted
 from sfumato.objectives.objective import Judge
+from sfumato.objectives.penalties import BatchMean, RunningMean
 from sfumato.recipes import RECIPES, parts
 from sfumato.recipes.sizes import latent_size, patch_and_levels
 from sfumato.training.stage import Fit
@@ -216,6 +218,35 @@ def test_a_k_above_the_code_length_is_refused_by_name():
         RECIPES["k-sparse-ae"](FACTS["digits"], k=9, latent=8)
     with pytest.raises(UsageError, match="without any corruption"):
         RECIPES["denoising-ae"](FACTS["digits"], masked=0.0)
+
+
+def test_a_longer_code_is_offered_only_to_a_k_above_it_and_then_helps():
+    make, facts = RECIPES["k-sparse-ae"], FACTS["digits"]
+    with pytest.raises(UsageError, match=r"--set latent=18\.") as refused:
+        make(facts, k=9, latent=8)
+    assert "from 1 to 8" in str(refused.value) and make(facts, k=9, latent=18)
+    with pytest.raises(UsageError, match="k = -3 of") as refused:
+        make(facts, k=-3)
+    assert "--set latent" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["ae", "denoising-ae", "sparse-ae", "k-sparse-ae", "contractive-ae"])
+def test_a_code_of_less_than_nothing_is_refused_before_anything_else(name):
+    with pytest.raises(
+        UsageError, match=rf"latent = -64 is no legal value[\s\S]*recipe {name}[\s\S]*1 or more"
+    ):
+        RECIPES[name](FACTS["digits"], latent=-64)
+
+
+def test_a_sparse_autoencoder_remembers_activations_where_it_is_asked_to():
+    make, facts = RECIPES["sparse-ae"], FACTS["digits"]
+    objectives = [build(make(facts, memory=n, latent=12)).stages[0].objective for n in (0, 512)]
+    (batch,), (running,) = (objective.penalties for objective in objectives)
+    assert isinstance(batch.mean, BatchMean) and isinstance(running.mean, RunningMean)
+    assert running.mean.memory == 512 and running.mean.total.shape == (12,)
+    assert all(math.isfinite(loss) for loss in steps(build(make(facts, memory=512)), facts))
+    with pytest.raises(UsageError, match="memory = -1 is no legal value"):
+        make(facts, memory=-1)
 
 
 @pytest.mark.parametrize("name", ["ae", "denoising-ae", "sparse-ae", "k-sparse-ae", "contractive-ae"])

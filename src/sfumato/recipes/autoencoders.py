@@ -24,11 +24,11 @@ from ..nets.shallow import LinearDecoder, LinearEncoder
 from ..nets.units import LinearUnits, SigmoidUnits, TopUnits, Units
 from ..objectives.corruption import Corruption, GaussianCorruption, InTurn, Masking, SaltAndPepper
 from ..objectives.jacobian import ExactJacobian, OneLayerJacobian
-from ..objectives.penalties import BatchMean, Contraction, KlSparsity
+from ..objectives.penalties import BatchMean, Contraction, KlSparsity, RunningMean
 from ..objectives.reconstruction import ReconstructionLoss
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
-from .dials import check_unused
+from .dials import check_legal, check_unused
 from .sizes import encoder_and_decoder, latent_size
 
 EPOCHS = 60.0  # most passes over the data, as for a VAE
@@ -57,9 +57,10 @@ def ae(
     components   largest number of components of the prior on codes
     batch        images in a training step
     """
+    latent = _length("ae", latent, latent_size(facts))
     return _recipe(
-        _autoencoder("ae", facts, latent or latent_size(facts), width, shallow, lazy(LinearUnits)()),
-        latent or latent_size(facts),
+        _autoencoder("ae", facts, latent, width, shallow, lazy(LinearUnits)()),
+        latent,
         lazy(ReconstructionLoss)(),
         components,
         batch,
@@ -104,7 +105,7 @@ def denoising_ae(
             "a denoising autoencoder without any corruption",
             remedy="Set masked, gaussian or salt_and_pepper above 0, or train the recipe ae.",
         )
-    latent = latent or latent_size(facts)
+    latent = _length("denoising-ae", latent, latent_size(facts))
     return _recipe(
         _autoencoder("denoising-ae", facts, latent, width, shallow, lazy(LinearUnits)()),
         latent,
@@ -120,6 +121,7 @@ def sparse_ae(
     *,
     weight: float = 3.0,
     rho: float = 0.05,
+    memory: int = 0,
     latent: int = 0,
     width: int = 0,
     shallow: bool = True,
@@ -133,15 +135,21 @@ def sparse_ae(
 
     weight       beta, the weight of sum_j KL(rho || mean activation of unit j)
     rho          the mean activation that is wanted
+    memory       images over which the mean activation is remembered, as a running mean that forgets; 0: it is
+                 that of the images at hand
     latent       units of the code; 0: eight times those of a plain autoencoder, at most 256
     width        channels of the first level of a deep one (a shallow one refuses it); 0: 32 (points: 128)
     shallow      one layer on either side, whose weights are the units' filters; false: convolutional networks
     components   largest number of components of the prior on codes; 0: 16, above 64 units 1
-    batch        images in a training step; the mean activation is measured over each micro-batch, so a batch
-                 split to fit into memory is trained on a slightly different, noisier penalty
+    batch        images in a training step; without memory the mean activation is that of a micro-batch, so a
+                 batch split to fit into memory is trained on a slightly different, noisier penalty
     """
-    latent = latent or _many(facts)
-    penalty = lazy(KlSparsity)(weight, rho, lazy(BatchMean)())
+    latent = _length("sparse-ae", latent, _many(facts))
+    check_legal(
+        "sparse-ae", "memory", memory, memory >= 0, "0, or so many images as a running mean goes back"
+    )
+    mean = lazy(RunningMean)(latent, memory) if memory else lazy(BatchMean)()
+    penalty = lazy(KlSparsity)(weight, rho, mean)
     return _recipe(
         _autoencoder("sparse-ae", facts, latent, width, shallow, lazy(SigmoidUnits)()),
         latent,
@@ -172,13 +180,14 @@ def k_sparse_ae(
     components   largest number of components of the prior on codes; 0: 16, above 64 units 1
     batch        images in a training step
     """
-    latent = latent or _many(facts)
+    latent = _length("k-sparse-ae", latent, _many(facts))
     k = k or max(1, latent // MANY)
     if not 1 <= k <= latent:
+        longer = f", or a longer code: --set latent={2 * k}" if k > latent else ""
         raise UsageError(
             f"k = {k} of {latent} code units",
             where="recipe k-sparse-ae",
-            remedy=f"Choose k from 1 to {latent}, or a longer code: --set latent={2 * abs(k)}.",
+            remedy=f"Choose k from 1 to {latent}{longer}.",
         )
     return _recipe(
         _autoencoder("k-sparse-ae", facts, latent, width, shallow, lazy(TopUnits)(k, max(k, latent // 2))),
@@ -214,7 +223,7 @@ def contractive_ae(
     batch        images in a training step
     """
     _check_width("contractive-ae", width, shallow)
-    latent = latent or (_many(facts) if shallow else latent_size(facts))
+    latent = _length("contractive-ae", latent, _many(facts) if shallow else latent_size(facts))
     units, likelihood = lazy(SigmoidUnits)(), lazy(FixedGaussianLikelihood)()
     model = (
         lazy(tied)(facts.channels, facts.space, latent, units, likelihood)
@@ -224,6 +233,12 @@ def contractive_ae(
     norm = lazy(OneLayerJacobian)() if shallow else lazy(ExactJacobian)()
     penalty = lazy(Contraction)(weight, norm)
     return _recipe(model, latent, lazy(ReconstructionLoss)(penalties=(penalty,)), components, batch, shallow)
+
+
+def _length(recipe: str, latent: int, usual: int) -> int:
+    """The length of the code that is asked for, or the usual one for 0; UsageError for what is none."""
+    check_legal(recipe, "latent", latent, latent >= 0, f"1 or more, or 0: {usual} for these data")
+    return latent or usual
 
 
 def _many(facts: Facts) -> int:
