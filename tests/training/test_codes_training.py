@@ -143,6 +143,8 @@ def test_dead_codes_are_told_by_level_once_an_epoch_says_so():
     assert len(told) == 1 and "8%" in told[0] and "level 2 of 2" in told[0] and "scalar=true" in told[0]
     assert watch.latents({"codes_used": [0.1]}, 1.0) == watch.dead_codes([0.1])
     assert watch.dead_codes([math.nan, math.nan]) == []
+    (judged,) = watch.dead_codes([0.1], "by 60 unseen images", scalar=True)
+    assert "were used by 60 unseen images" in judged and "fewer codes" in judged and "scalar" not in judged
 
 
 def test_a_collapsed_codebook_is_told_while_training(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,15 +12,18 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..data.dataset import Dataset
 from ..evaluation.bits import CODE, check_levels
-from ..evaluation.codes import image_bits, judge_codes, reconstruction_scale
+from ..evaluation.codes import LevelCodes, image_bits, judge_codes, reconstruction_scale
 from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
 from ..evaluation.spread import mean_of
 from ..models.vqvae import VqVae
+from ..nets.quantize import ScalarQuantizer
+from ..training.watch import dead_codes
 from .latents import protocol_of, rebuilt
 from .run import Run, batches
 
 MOST = 2000  # unseen images
+PER_CODE = 10  # codes chosen by the images for each there is, below which unused ones may be a lack of images
 CALIBRATED_ON = 1000  # training images
 
 
@@ -37,13 +41,33 @@ def code_metrics(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric
         chosen = f"of {level.size:,}; perplexity {level.perplexity:.0f}"
         uniform = f"{level.length:,} codes an image; uniform codes cost {math.log2(level.size):.2f} bits"
         cost = Metric(f"bits per code{name}", level.bits.value, level.bits.spread, protocol, unit="bits")
-        used = Metric(f"codes used{name}", level.used, 0.0, protocol, lower=False, note=chosen)
+        used = Metric(f"codes used{name}", 100 * level.used, 0.0, protocol, False, unit="%", note=chosen)
         metrics += [used, replace(cost, note=uniform)]
     metrics += rebuilt(run, codec, held_out, about)
+    scalar = isinstance(codec.quantizers[0], ScalarQuantizer)
+    notes = in_words(levels, protocol.samples, scalar=scalar)
     try:
-        return [*metrics, _bits_per_dim(run, codec, held_out, nats, protocol)], []
+        return [*metrics, _bits_per_dim(run, codec, held_out, nats, protocol)], notes
     except (UsageError, DataError) as why:
-        return metrics, [f"Bits per dimension are not reported: {why.what}."]
+        return metrics, [*notes, f"Bits per dimension are not reported: {why.what}."]
+
+
+def in_words(levels: Sequence[LevelCodes], images: int, *, scalar: bool = False) -> list[str]:
+    """How many codes of each level so many images use and what they cost, in words; then the dead ones.
+
+    Where the images choose fewer than 10 codes for each there is, unused ones say nothing of the codebook.
+    """
+    lines, shares = [], list[float]()
+    for number, level in enumerate(levels, 1):
+        where = f"Level {number} of {len(levels)}: " if len(levels) > 1 else ""
+        used, uniform = round(level.used * level.size), math.log2(level.size)
+        lines.append(
+            f"{where}{used:,} of {level.size:,} codes used; perplexity {level.perplexity:.0f}; "
+            f"{level.bits.value:.2f} bits a code, uniform {uniform:.2f}."
+        )
+        enough = images * level.length >= PER_CODE * level.size
+        shares.append(level.used if enough else math.nan)
+    return lines + dead_codes(shares, f"by {images:,} unseen images", scalar=scalar)
 
 
 def _bits_per_dim(run: Run, codec: VqVae, held_out: Dataset, nats: Tensor, protocol: Protocol) -> Metric:

@@ -99,14 +99,18 @@ def latents(notes: Mapping[str, Sequence[float]], done: float, advice: Advice = 
     return [*silent, *exploding(units, advice), *dead_codes(notes.get("codes_used", ()))]
 
 
-def dead_codes(used: Sequence[float]) -> list[str]:
-    """Collapse of a codebook: the share of each level's codes chosen in the last epoch, coarsest first.
+def dead_codes(
+    used: Sequence[float], over: str = "over the last epoch", *, scalar: bool = False
+) -> list[str]:
+    """Collapse of a codebook: the share of each level's codes chosen, coarsest first; over: by which images.
 
-    NaN says that no epoch has ended yet; nothing is known then, and nothing told.
+    NaN says that nothing is known, as before the end of the first epoch, and nothing is told. scalar: whether
+    the codes are scalar already, which is a way out of a codebook's collapse.
     """
+    other = "" if scalar else ", or --set scalar=true, which has no codebook to collapse"
     return [
-        f"Only {share:.0%} of the codes of level {number} of {len(used)} were used over the last epoch (dead "
-        "codes). Try fewer codes (--set codes=...), or --set scalar=true, which has no codebook to collapse."
+        f"Only {share:.0%} of the codes of level {number} of {len(used)} were used {over} (dead "
+        f"codes). Try fewer codes (--set codes=...){other}."
         for number, share in enumerate(used, 1)
         if share < 0.5
     ]
