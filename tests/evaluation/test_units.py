@@ -7,7 +7,7 @@ import torch
 
 from sfumato.distributions.gaussian import Gaussian, StandardNormal
 from sfumato.evaluation.units import standardised, units
-from sfumato.models.trace import Latent, LatentVariableModel, Trace
+from sfumato.models.trace import Conditional, Latent, LatentVariableModel, Trace
 
 
 class Known(LatentVariableModel):
@@ -84,6 +84,38 @@ def test_means_are_told_in_standard_deviations_of_the_prior():
     mean, prior = torch.full((2, 3), 1.5), Gaussian(torch.full((2, 3), 0.5), torch.tensor(math.log(0.25)))
     latent = Latent(mean, Gaussian(mean, torch.zeros(())), prior)
     torch.testing.assert_close(standardised(latent), torch.full((2, 3), 4.0))
+
+
+class Pairs(LatentVariableModel):
+    """A latent of two units drawn n times for an example, its means k x and 1 at draw k = 0, 1 ..."""
+
+    def __init__(self, draws):
+        super().__init__()
+        self.draws = draws
+
+    @property
+    def conditional(self):
+        return Conditional("half given the other", ("halving",))
+
+    def trace(self, x, *, noise):
+        k = torch.arange(self.draws, dtype=torch.float64)[None, :, None]
+        mean = torch.cat([k * x.flatten(1)[:, :1, None].double(), torch.ones(len(x), self.draws, 1)], 2)
+        q = Gaussian(mean, torch.zeros_like(mean))
+        return Trace(Gaussian(x, torch.tensor(0.0)), x, (Latent(q.sample(noise), q, StandardNormal(mean)),))
+
+    sample = Known.sample
+
+
+@pytest.mark.parametrize("draws", [1, 3, 8])
+def test_a_latent_drawn_several_times_has_the_units_and_the_kl_of_one_draw(draws):
+    """The mean over draws of (k x)^2 / 2, and 1/2: however many are drawn, two units."""
+    (found,) = units(Pairs(draws), X.split(64))
+    each = 0.5 * X.flatten(1)[:, 0].double() ** 2 * sum(k * k for k in range(draws)) / draws
+    assert found.shape == (2,) and found.name == "halving"
+    assert found.per_unit == pytest.approx((each.mean().item(), 0.5))
+    assert found.kl.value == pytest.approx(sum(found.per_unit))
+    assert found.kl.spread == pytest.approx(float(each.std()) / math.sqrt(len(X)))
+    assert found.active == 0 and found.answers == ()  # never called active, for draws differ in their times
 
 
 def test_a_model_without_latents_has_no_units():

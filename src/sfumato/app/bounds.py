@@ -31,6 +31,7 @@ from ..evaluation.scene import About
 from ..evaluation.variational import TERMS, pixel_diffusion, variational_bounds, vlb
 from ..models.density import Plan
 from ..models.diffusion import Diffusion
+from ..models.vqvae import VqVae
 from ..samplers.likelihood import FEW, Hutchinson
 from .dequantising import Dequantising, chosen
 from .latents import NO_CHANCE, protocol_of
@@ -117,6 +118,8 @@ def _elbo(run: Run, batch: Batch, noise: Noise, asked: Asked) -> Found:
             )
     elbo, _, weighted = sums.means()
     stage = "" if owner is run.model else " of the first stage"
+    if model.conditional is not None:
+        stage = f" of a {model.conditional.of}"
     if sums.draws > 1:
         return Found(
             weighted, f"IWAE-{sums.draws}{stage}", unit, size, f"{sums.draws:,} draws of the latents"
@@ -233,12 +236,23 @@ def check(run: Run, asked: Asked) -> None:
     if asked.bound != "elbo":
         check_likelihood(run.about, run.path)
     if asked.bound == "elbo":
+        _check_not_codes(run)
         run.latent()
     elif asked.bound == "vlb":
         pixel_diffusion(run.generator, run.facts.levels)
     else:
         pixel_diffusion(run.generator, run.facts.levels, "likelihood by the flow", floats=True)
         _flow(run, asked)
+
+
+def _check_not_codes(run: Run) -> None:
+    """UsageError for a run of discrete codes, that says where its bound is told."""
+    if isinstance(run.generator.codec, VqVae):
+        raise UsageError(
+            f"{run.path} has discrete codes, whose bound is told of all unseen images together",
+            where=run.path,
+            remedy=f"See its ELBO (codes), in bits/dim of images of integers: sfumato evaluate {run.path}",
+        )
 
 
 def _check_used(asked: Asked, levels: int | None) -> None:

@@ -28,7 +28,7 @@ from ..evaluation.units import LevelUnits, units
 from ..models.codec import Codec
 from ..models.trace import LatentVariableModel
 from ..training.advice import Advice
-from ..training.watch import of_units
+from ..training.watch import empty_levels, exploding, of_units
 from .run import Run, batches
 
 DRAWS = 16  # of the importance-weighted bound, unless asked for
@@ -94,8 +94,8 @@ def likelihood(
     except (UsageError, DataError) as error:
         return [], [f"Bits per dimension are not reported: {error.what}."]
     return [
-        Metric(f"{bound.name} ({stage})", bound.bits.value, bound.bits.spread, protocol, unit=bound.unit)
-        for bound in found
+        Metric(f"{b.name} ({b.of or stage})", b.bits.value, b.bits.spread, protocol, unit=b.unit)
+        for b in found
     ], [f"{bound.note[0].upper()}{bound.note[1:]}." for bound in found if bound.note]
 
 
@@ -111,7 +111,9 @@ def carried(
 ) -> tuple[list[Metric], list[str]]:
     """KL by level, active units, and the KL of the units that carry most, in words.
 
-    A single latent most of whose units are inactive is told what to try; a ladder need not use them all.
+    A single latent most of whose units are inactive is told what to try, and a ladder with empty levels (it
+    need not use all units), and either where the KL of units explodes. Where a prior knows the past (latents
+    with names), a small KL is a good prediction and a large one a poor one: nothing to be diagnosed.
     """
     count = min(len(held_out), LEVELS_MOST)
     levels = units(model, _images(run, held_out, count))
@@ -123,14 +125,19 @@ def carried(
         Metric(name, level.kl.value, level.kl.spread, protocol, lower=None, unit="nats", parts=_few(level))
         for name, level in zip(names, levels, strict=True)
     ]
+    if levels[0].name:
+        return metrics, []
     total, active = sum(len(level.per_unit) for level in levels), sum(level.active for level in levels)
     metrics.append(Metric("active units", float(active), 0.0, protocol, lower=None, note=f"of {total:,}"))
     largest = sorted((kl for level in levels for kl in level.per_unit), reverse=True)[:SHOWN]
     told = " ".join(f"{kl:.2f}" for kl in largest)
     notes = [f"{active:,} of {total:,} latent units are active; KL of the largest in nats: {told}."]
+    advice = Advice.of_recipe(run.recipe)
     if len(levels) == 1:
-        notes += of_units(levels[0].per_unit, total - active, Advice.of_recipe(run.recipe))
-    return metrics, notes
+        notes += of_units(levels[0].per_unit, total - active, advice)
+    else:
+        notes += empty_levels([level.kl.value for level in levels], 1.0, advice)
+    return metrics, notes + exploding([kl for level in levels for kl in level.per_unit], advice)
 
 
 def _few(level: LevelUnits) -> tuple[float, ...]:
@@ -139,6 +146,8 @@ def _few(level: LevelUnits) -> tuple[float, ...]:
 
 
 def _name(number: int, level: LevelUnits) -> str:
+    if level.name:
+        return f"KL of {level.name}"
     return f"KL of level {number} ({' x '.join(map(str, level.shape[1:]))})"
 
 

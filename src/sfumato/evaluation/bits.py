@@ -117,7 +117,8 @@ class Bound:
     """A bound on log p(x) in bits per dimension: what it is called, its value and standard error, the unit.
 
     nats is the same bound per image, as log p(x) (larger is better); rate the KL's share of the bits; note
-    what a reader must know, such as why a bound that was asked for is missing.
+    what a reader must know, such as why a bound that was asked for is missing. of: what it is of where
+    that is not log p(x) (`Conditional`).
     """
 
     name: str
@@ -127,6 +128,7 @@ class Bound:
     rate: float
     count: int
     note: str = ""
+    of: str = ""
 
 
 def bounds(
@@ -166,6 +168,8 @@ def bounds(
     elbo, likelihood, weighted = (torch.cat(part) for part in zip(*found, strict=True))
     rate = float((likelihood - elbo).mean()) / (size * math.log(2.0))
     bound = bound_of("ELBO", elbo, size, unit, rate)
+    if model.conditional is not None:
+        bound = replace(bound, of=model.conditional.of)
     if not alike:
         return (replace(bound, note=MANY_TARGETS),)
     if draws > 1:

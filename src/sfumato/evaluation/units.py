@@ -11,6 +11,10 @@ too, even where a unit is deaf to the data; but two draws z, z' of the same imag
 
 Its standard error over N images is D_j / N^1/2 where A_j = 0, and A_j must be twice that. The spread of a
 level's KL is the standard error over images.
+
+A latent that is drawn n times for an example, each time of another part of it (TD-VAE: of pairs of frames),
+has the units of one of its draws, and the KL of one draw, the mean over the n. Two draws of a clip are of
+different times, so that no covariance over clips says that a unit answers: none is called active.
 """
 
 from __future__ import annotations
@@ -33,13 +37,17 @@ ACTIVE = 0.01
 @dataclass(frozen=True, slots=True)
 class LevelUnits:
     """One latent variable: its shape, KL in nats (all units together, and of each), how many units are
-    active, and how far each answers to the data, A_j in prior variances."""
+    active, and how far each answers to the data, A_j in prior variances.
+
+    name: what it is for in a model that draws it several times for an example, where `answers` is empty.
+    """
 
     shape: tuple[int, ...]
     kl: Estimate
     per_unit: tuple[float, ...]
     active: int
     answers: tuple[float, ...]
+    name: str = ""
 
 
 def standardised(latent: Latent) -> Tensor | None:
@@ -58,6 +66,8 @@ def units(model: LatentVariableModel, batches: Iterable[Tensor], *, seed: int = 
 
     Image i draws from a noise of its own, a function of seed and i: the batches do not matter.
     """
+    if model.conditional is not None:
+        return _drawn_several_times(model, batches, model.conditional.latents, seed)
     kept: list[list[Tensor]] = []
     sums: list[list[Tensor]] = []
     seen, shapes = 0, list[tuple[int, ...]]()
@@ -84,6 +94,26 @@ def units(model: LatentVariableModel, batches: Iterable[Tensor], *, seed: int = 
     return tuple(
         _level(s, torch.cat(k), torch.stack(m).sum(0)) for s, k, m in zip(shapes, kept, sums, strict=True)
     )
+
+
+def _drawn_several_times(
+    model: LatentVariableModel, batches: Iterable[Tensor], names: Sequence[str], seed: int
+) -> tuple[LevelUnits, ...]:
+    """The KL of one draw of every latent z (B, n, ...), by name; no activity (see the module)."""
+    kept: list[list[Tensor]] = [[] for _ in names]
+    seen = 0
+    with torch.inference_mode():
+        for x in batches:
+            noise = Noise.keyed("units", seed, at=range(seen, seen + len(x)), device=x.device)
+            for rows, latent in zip(kept, model.trace(x, noise=noise).latents, strict=True):
+                rows.append(latent.kl_per_unit().double().mean(1).cpu())
+            seen += len(x)
+    found = []
+    for name, rows in zip(names, kept, strict=True):
+        kl = torch.cat(rows)
+        shape, flat = tuple(kl.shape[1:]), kl.flatten(1)
+        found.append(LevelUnits(shape, mean_of(flat.sum(1)), tuple(flat.mean(0).tolist()), 0, (), name))
+    return tuple(found)
 
 
 def _means(latents: Sequence[Latent]) -> list[Tensor]:

@@ -33,7 +33,7 @@ from ..distributions.gaussian import Gaussian
 from ..nets.temporal import Belief, GatedMap
 from .codec import Codec
 from .likelihood import Likelihood
-from .trace import Latent, LatentVariableModel, Trace
+from .trace import Conditional, Latent, LatentVariableModel, Trace
 
 LOG_STD_RANGE = (-6.0, 2.0)
 
@@ -71,6 +71,12 @@ class TdVae(LatentVariableModel, Codec):
         self.smooth = GatedMap(latent + 2 * width + jump, latent, width)
         self.move = GatedMap(latent + jump, latent, width)
         self.decoder, self.likelihood = decoder, likelihood
+
+    @property
+    def conditional(self) -> Conditional:
+        """The bound is of frames given the clip up to 1 ... jump frames before each."""
+        ahead = f"1 to {self.jump}" if self.jump > 1 else "1"
+        return Conditional(f"frame {ahead} ahead", ("smoothing", "prediction"))
 
     # -------------------------------------------------------------------------------- distributions
 

@@ -77,8 +77,25 @@ class Trace:
         return self.log_likelihood() + sum(latent.log_ratio() for latent in self.latents)
 
 
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """What a model bounds that gives some of x a probability given the rest, and none to the whole of x.
+
+    of        words for it, which enter the name of every such bound: it is ranked with no bound on log p(x)
+    latents   the latents by name; each is drawn several times for an example, z (B, n, ...)
+    """
+
+    of: str
+    latents: tuple[str, ...]
+
+
 class LatentVariableModel(nn.Module, ABC):
     """A model p(x, z) with an approximate posterior q(z given x); sampled through a `Generator`."""
+
+    @property
+    def conditional(self) -> Conditional | None:
+        """What the ELBO is of; None: log p(x), with one draw of every latent for an example."""
+        return None
 
     @abstractmethod
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
