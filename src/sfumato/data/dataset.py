@@ -299,6 +299,12 @@ def _factors(
             where=source,
             remedy="Number their values, e.g. 0, 1, 2.",
         )
+    if given.ndim > 2:
+        raise DataError(
+            f"factors of shape {given.shape}: each example has one row of numbers",
+            where=source,
+            remedy="Give (examples, factors), one column for each: factors.reshape(len(factors), -1).",
+        )
     values = np.asarray(given, dtype=np.float32).reshape(len(given), -1)
     if not np.isfinite(values).all():
         raise DataError("the factors hold NaN or infinity", where=source, remedy="Leave those examples out.")
