@@ -2,7 +2,8 @@
 
 For each point the same seeds are drawn, timed and compared with the held-out images in the features that
 `evaluate` takes first (those of a classifier on the data where there is one). A point is stored when it is
-done: the same command goes on where it was stopped.
+done: the same command goes on where it was stopped. What is recommended is chosen from all points that were
+stored under the same conditions, not from those of one command alone.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from ..core.shapes import rows_at_once
 from ..data.dataset import Dataset
 from ..evaluation.features import Features
 from ..evaluation.judge import FEWEST as FEWEST_JUDGED
+from ..evaluation.protocol import comparable
 from ..evaluation.scene import About, Scene
-from ..evaluation.steps import Point, reason, recommended
+from ..evaluation.steps import Point, many, reason, recommended, usable
 from ..models.density import Plan
 from ..models.generator import CPU_ROWS
 from ..models.given import seeds_of
@@ -35,6 +37,7 @@ from .points import read_points, write_points
 from .report import write_report
 from .run import Run
 from .solving import solver_of
+from .student import check_curve
 
 SOLVERS = ("ddim", "dpm++2m", "unipc", "heun")
 STEPS = (4, 6, 9, 14, 20, 32)
@@ -42,7 +45,7 @@ STEPS = (4, 6, 9, 14, 20, 32)
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of one protocol, and what they recommend."""
+    """The points that were asked for, and what all points of their protocol recommend."""
 
     points: tuple[Point, ...]
     advice: Recommendation
@@ -75,6 +78,7 @@ def curve(
 ) -> Curve:
     """Measure every solver on every grid at every number of steps; recommend; write the report."""
     console = console or Console()
+    check_curve(run.about, run.path)
     ways = _ways(run, solvers, grids, steps)
     train, held_out = run.training, run.unseen("Train again with held-out images: --test.")
     critic = find_judge(run, judge, held_out, console)
@@ -89,16 +93,19 @@ def curve(
             try:
                 point = bench.measure(solver, grid, n)
             except DataError as error:  # one way that diverges says nothing about the others
-                console.say(f"{number:>3} of {len(ways)}: {n} steps of {solver} on {grid}: {error.what}")
+                told = f"{many(n, 'step')} of {solver} on {grid}: {error.what}"
+                console.say(f"{number:>3} of {len(ways)}: {told}")
                 continue
             write_points(run, [*read_points(run), point])
         console.say(f"{number:>3} of {len(ways)}: {point.line()}")
-    known = [p for w in ways if (p := _found(run, bench, *w)) is not None]
+    asked = [p for w in ways if (p := _found(run, bench, *w)) is not None]
+    like = usable(asked)[0].metric
+    known = [p for p in read_points(run) if bench.covers(p) and comparable(like, p.metric) is None]
     chosen = recommended(known)
     advice = Recommendation(chosen.solver, chosen.grid, chosen.steps, run.weights.seen, reason(known))
     run.folder.tell(recommended=advice.to_json())
     run.about["recommended"] = advice.to_json()
-    return Curve(tuple(known), advice, write_report(run))
+    return Curve(tuple(asked), advice, write_report(run))
 
 
 def _ways(
