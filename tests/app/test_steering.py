@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from sfumato.app.train import Budget, train
 from sfumato.core.errors import DataError, RefusedError, UsageError
 from sfumato.core.lazy import build
 from sfumato.data.facts import Facts
+from sfumato.evaluation.steps import Point
 from sfumato.models.generator import CPU_ROWS
 from sfumato.models.given import Given, seeds_of
 from sfumato.models.guides import ByClassifier
@@ -162,6 +164,8 @@ REFUSED = [
     (["--guidance", "2", "--classifier", "noisy", "--guidance-interval", "a,b"], "no interval"),
     (["--guidance", "2", "--classifier", "noisy", "--guidance-interval", "1"], "no interval"),
     (["--classifier", "noisy", "--guidance-interval=-2,2"], "changes nothing at guidance 1"),
+    (["--guidance", "2", "--classifier", "noisy", "--guidance-interval", "100,200"], "leaves no guidance"),
+    (["--guidance", "2", "--guide", "model", "--guidance-interval=-99,-98"], "leaves no guidance"),
     (["--grid", "karas"], "no grid"),
     (["--solver", "heum"], "no solver"),
     (["--eta", "0.5"], "DDIM"),
@@ -177,6 +181,40 @@ def test_what_cannot_be_honoured_is_refused(plain, words, reason, capsys, monkey
     assert command(["sample", "model", "-n", "2", *words, "--json"]) == 2
     told = answer(capsys)
     assert reason in told["error"] and told["remedy"]
+
+
+def around(log_snr, width=0.01):
+    return f"{log_snr - width!r},{log_snr + width!r}"
+
+
+def test_an_interval_guides_where_a_visited_level_lies_in_it_and_is_refused_where_none_does(plain, capsys):
+    run = sfumato.open(plain / "model")
+    asked = {"guidance": 20.0, "classifier": plain / "noisy", "steps": 4, "solver": "ddim"}
+    visited = [level.log_snr for level in run.generator.density.levels(run.plan(**asked))[:-1]]
+    assert len(visited) == 4
+    for a, b in pairwise(visited):
+        with pytest.raises(UsageError, match="leaves no guidance") as refused:
+            run.plan(interval=f"{0.8 * a + 0.2 * b!r},{0.6 * a + 0.4 * b!r}", **asked)
+        assert f"nearest, {a:.4g}," in refused.value.remedy
+    for log_snr in visited:
+        assert run.plan(interval=around(log_snr), **asked).interval is not None
+    guided = run.sample(4, class_name="3", interval=around(visited[2]), **asked)
+    assert not np.array_equal(guided, run.sample(4, steps=4, solver="ddim"))
+    # an ancestral step to clean data has no noise that a classifier could shift
+    with pytest.raises(UsageError, match="leaves no guidance"):
+        run.plan(interval=around(visited[-1]), **asked | {"solver": "ancestral"})
+    words = ["--guidance", "2", "--classifier", str(plain / "noisy"), "--guidance-interval", "100,200"]
+    assert command(["evaluate", str(plain / "model"), *words, "--json"]) == 2
+    assert "leaves no guidance" in answer(capsys)["error"]
+
+
+def test_an_interval_is_held_against_the_levels_of_the_start_that_was_asked_for(trained):
+    run = sfumato.open(trained / "model")
+    noisiest = run.generator.density.levels(run.plan())[0].log_snr
+    assert run.plan(guidance=2.0, interval=around(noisiest)).scale == 2.0
+    with pytest.raises(UsageError, match="leaves no guidance"):
+        run.plan(guidance=2.0, interval=around(noisiest), start=1.0)
+    assert run.plan(guidance=2.0, interval=around(0.0), start=1.0).start == 1.0
 
 
 def rewritten(run, file, **changes):
@@ -337,6 +375,34 @@ def test_a_way_that_diverges_does_not_end_the_curve(here, monkeypatch):
         curve(run, solvers=["heun"], grids=["karras"], steps=[2], count=40, console=QUIET)
 
 
+def test_a_later_narrower_curve_forgets_nothing_that_was_measured_alike(here, monkeypatch):
+    """Each command shows its own ways and recommends from all; the same as if all were asked for at once."""
+    measure, real = Bench.measure, {}
+    values = {("unipc", 3): 1.0, ("unipc", 2): 3.0, ("ddim", 1): 9.0, ("heun", 2): 1.02, ("unipc", 1): 0.5}
+
+    def known(self, solver, grid, steps):
+        if self.seed not in real:
+            real[self.seed] = measure(self, "ddim", grid, 1)
+        metric = replace(real[self.seed].metric, value=values[solver, steps], spread=0.1)
+        calls = steps if solver != "heun" else 2 * steps
+        return Point(solver, grid, steps, calls, 0.001 * calls, metric)
+
+    monkeypatch.setattr(Bench, "measure", known)
+    run = sfumato.open(here / "model")
+
+    def asked(solver, *steps, seed=0):
+        return curve(run, solvers=[solver], grids=["karras"], steps=steps, count=40, seed=seed, console=QUIET)
+
+    first = asked("unipc", 2, 3)
+    assert (first.advice.solver, first.advice.steps) == ("unipc", 3)
+    for number, later in enumerate((asked("ddim", 1), asked("heun", 2)), 3):  # worse, and equal but dearer
+        assert later.advice.words() == first.advice.words()
+        assert len(later.points) == 1 and f"the best of {number} ways" in later.advice.because
+    assert sfumato.open(here / "model").plan().steps == 3
+    assert asked("unipc", 1).advice.steps == 1  # a better way takes its place
+    assert asked("ddim", 1, seed=1).advice.words() == "--solver ddim --grid karras --steps 1"  # alone
+
+
 def test_advice_for_other_weights_is_not_taken(here):
     advice = {"solver": "ddim", "grid": "karras", "steps": 2, "seen": 1, "because": "x"}
     rewritten(here / "model", "run.json", recommended=advice)
@@ -397,6 +463,35 @@ def test_fresh_noise_in_ddim_is_another_solver_than_the_recommended_one(here):
     assert (plain.steps, plain.solver.eta) == (9, 0.0) and isinstance(plain.grid, Optimised)
     assert (noisy.steps, noisy.solver.eta) == (3, 0.5) and isinstance(noisy.grid, LogSnr)
     assert plan_origin(run, eta=0.5).startswith(" (solver by `sfumato curve`")
+
+
+def test_advice_measured_unguided_is_not_taken_for_guided_sampling(runs, monkeypatch):
+    run = advised(runs)
+    own = run.generator.plan
+    assert (own.steps, run.plan().steps, run.plan(guidance=1.0).steps) == (3, 9, 9)
+    assert plan_origin(run, guidance=1.0) == " (recommended by `sfumato curve`: x)"
+    for asked in ({"guidance": 2.0}, {"guidance": 0.0}, {"guidance": 2.0, "interval": "-99,99"}):
+        plan = run.plan(**asked)
+        assert (plan.steps, plan.solver, plan.grid) == (own.steps, own.solver, own.grid)
+        told = plan_origin(run, **asked)
+        assert told.startswith(
+            " (solver, grid, steps of the recipe: the plan by `sfumato curve`, --solver unipc"
+        )
+        assert told.endswith("was measured without this guidance)")
+    assert run.plan(guidance=2.0, steps=5).steps == 5
+    assert plan_origin(run, guidance=2.0, steps=5).startswith(" (solver, grid of the recipe")
+    whole = {"guidance": 2.0, "solver": "unipc", "grid": "optimised", "steps": 9}
+    assert run.plan(**whole).steps == 9 and plan_origin(run, **whole) == ""
+    # what a recipe guides by itself is what its curve is measured with
+    monkeypatch.setattr(run.generator, "plan", replace(own, scale=2.0))
+    assert (run.plan().steps, run.plan(guidance=2.0).steps, run.plan(guidance=1.0).steps) == (9, 9, 3)
+
+
+def test_advice_is_not_taken_where_another_model_guides(here):
+    run = advised(here)
+    for guide in ({"classifier": here / "noisy"}, {"guide": here / "model"}):
+        assert run.plan(guidance=2.0, **guide).steps == 3
+        assert "without this guidance" in plan_origin(run, guidance=2.0, **guide)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..core.errors import RefusedError, UsageError
-from ..guidance.strength import Interval
+from ..guidance.strength import Interval, within
 from ..models.classifier import Classifier, NoisyClassifier
 from ..models.codec import Pixels
 from ..models.conditioner import Labelled, Unconditional
@@ -22,6 +22,7 @@ from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.guides import ByClassifier, ByModel, Guide
 from ..models.reconstruction import Reconstruction, Shifted
+from ..samplers.ancestral import Ancestral
 from ..training.choice import EARLY
 from ..training.stage import Stage
 from ..training.state import unpack
@@ -101,6 +102,12 @@ def _by_model(run: Opened, path: Path) -> Guide:
     model = other.model
     if not isinstance(model, Generator) or not isinstance(model.density, Diffusion):
         raise UsageError(f"{path} is no diffusion model", remedy=remedy)
+    if "teacher" in other.about:
+        raise UsageError(
+            f"{path} is a few-step student, no worse self: its answers are ends of trajectories, not means",
+            where=path,
+            remedy=remedy,
+        )
     _same_data(run, other, "the guide", remedy)
     mine = run.generator
     told = not isinstance(model.conditioner, Unconditional) or isinstance(mine.conditioner, Unconditional)
@@ -190,17 +197,44 @@ def check_guidance(
             remedy="Give a classifier of noisy images (--classifier RUN) or a worse version (--guide RUN), "
             "or train with --set conditional=true.",
         )
-    if guide is None and plan.scale != 1.0 and _never_dropped(run):
-        raise UsageError(
-            "this run was trained without ever leaving its condition out: it has no unconditional answer "
-            "to guide away from",
-            where=run.path,
-            remedy="Give a classifier of noisy images (--classifier RUN) or a worse version (--guide RUN).",
+    if guide is None and plan.scale != 1.0:
+        check_dropped(
+            run, "Give a classifier of noisy images (--classifier RUN) or a worse version (--guide RUN)."
         )
     if interval is not None and plan.scale == 1.0:
         raise UsageError(
             "--guidance-interval changes nothing at guidance 1",
             remedy="Give a scale with it, for example --guidance 2.",
+        )
+
+
+def check_interval(run: Opened, plan: Plan) -> None:
+    """UsageError for an interval that holds no level at which the plan's solver asks to be guided."""
+    density, interval = run.generator.density, plan.interval
+    if interval is None or not isinstance(density, Diffusion):
+        return
+    visited = [float(level.log_snr) for level in density.levels(plan)[:-1]]
+    if isinstance(plan.guide, ByClassifier) and isinstance(plan.solver, Ancestral):
+        visited = visited[:-1] or visited  # a step to clean data has no noise to shift
+    if any(within(interval, log_snr) for log_snr in visited):
+        return
+    low, high = interval
+    near = min(visited, key=lambda log_snr: max(low - log_snr, log_snr - high))
+    raise UsageError(
+        f"--guidance-interval {low:g},{high:g} leaves no guidance: no level that this plan visits lies in it",
+        where=f"{plan.steps} of log-SNR {visited[0]:.4g} to {visited[-1]:.4g}",
+        remedy=f"Widen it as far as the nearest, {near:.4g}, or take more steps.",
+    )
+
+
+def check_dropped(run: Opened, remedy: str) -> None:
+    """UsageError for classifier-free guidance of a run that never learned to do without its condition."""
+    if _never_dropped(run):
+        raise UsageError(
+            "this run was trained without ever leaving its condition out: it has no unconditional answer "
+            "to guide away from",
+            where=run.path,
+            remedy=remedy,
         )
 
 

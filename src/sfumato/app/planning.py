@@ -2,14 +2,16 @@
 
     the recipe's plan  <-  what `sfumato curve` recommends for this run  <-  what the user asks for
 
-A recommendation holds for the weights it was measured with, and from pure noise on. Its steps and its grid
-were measured with its solver: under another one both are the recipe's again. The optimised grid is made for a
+A recommendation holds for the weights it was measured with, from pure noise on, and without guidance, which
+makes the flow stiffer and asks for more steps: guided, all is the recipe's again. Its steps and its grid were
+measured with its solver: under another one both are the recipe's. The optimised grid is made for a
 run's own model, once, and kept beside it (grids.json), so that a seed means the same image afterwards.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from ..samplers.grids import LogSnr
 from ..samplers.optimised import FINE, Optimised, optimise, trajectory
 from ..samplers.solver import Solver
 from ..training.storage import JSON_LIMIT, from_json, read_regular
-from .guiding import check_guidance, guide_of, interval_of
+from .guiding import check_guidance, check_interval, guide_of, interval_of
 from .names import OPTIMISED, changed, check_used, grid_name, grid_of, stepped
 from .opened import Opened
 from .solving import solver_for, solver_of
@@ -77,14 +79,22 @@ def recommendation(run: Opened) -> Recommendation | None:
 def taken(run: Opened, **asked: Any) -> dict[str, Any]:
     """What a plan takes of the recommendation: of solver, grid and steps those that were not asked for.
 
-    Nothing from a first guess on, nor under another solver, which it says nothing about; the solver alone for
-    DDIM with fresh noise, which is another solver too.
+    Nothing from a first guess on, guided, nor under another solver, which it says nothing about; the solver
+    alone for DDIM with fresh noise, which is another solver too.
     """
     advice = recommendation(run) if stepped(run.generator) else None
     if advice is None or asked.get("start") is not None or asked.get("solver") not in (None, advice.solver):
         return {}
+    if _guided(run, asked):
+        return {}
     words = ("solver",) if asked.get("eta") else PARTS
     return {word: getattr(advice, word) for word in words if asked.get(word) is None}
+
+
+def _guided(run: Opened, asked: Mapping[str, Any]) -> bool:
+    """Whether guidance is asked for that the recipe's plan, which `curve` measures by, does not have."""
+    others = any(asked.get(word) is not None for word in ("interval", "classifier", "guide"))
+    return others or asked.get("guidance") not in (None, run.generator.plan.scale)
 
 
 def plan_origin(run: Opened, **asked: Any) -> str:
@@ -92,6 +102,10 @@ def plan_origin(run: Opened, **asked: Any) -> str:
     advice = recommendation(run) if stepped(run.generator) else None
     if advice is None or asked.get("start") is not None:
         return ""
+    if _guided(run, asked):
+        left = [word for word in PARTS if asked.get(word) is None]
+        told = f"the plan by `sfumato curve`, {advice.words()}, was measured without this guidance"
+        return f" ({', '.join(left)} of the recipe: {told})" if left else ""
     kept = taken(run, **asked)
     if len(kept) == len(PARTS):
         return f" (recommended by `sfumato curve`: {advice.because})"
@@ -121,7 +135,8 @@ def plan_of(
     words: dict[str, Any] = {"steps": steps, "solver": solver, "grid": grid, "eta": asked.get("eta")}
     check_used(generator, start=start, guidance=guidance, interval=interval, **words)
     between, by = interval_of(interval), guide_of(run, classifier, guide)
-    words |= taken(run, start=start, **words)
+    by_whom = {"guidance": guidance, "interval": interval, "classifier": classifier, "guide": guide}
+    words |= taken(run, start=start, **by_whom, **words)
     steps, solver, grid = (words[part] for part in ("steps", "solver", "grid"))
     own = grid_name(generator.plan.grid)  # asked for by its word it keeps what the recipe tuned
     known = None if grid in (None, OPTIMISED, own) else grid_of(str(grid))
@@ -137,14 +152,20 @@ def plan_of(
         **asked,
     )
     check_guidance(run, plan, guidance=guidance, interval=between)
-    if grid != OPTIMISED:
-        return plan
-    if start is not None:
+    plan = plan if grid != OPTIMISED else replace(plan, grid=_own_grid(run, plan))
+    if between is not None:
+        check_interval(run, plan)
+    return plan
+
+
+def _own_grid(run: Opened, plan: Plan) -> Optimised:
+    """The optimised grid for a plan's solver; UsageError for a plan that starts below pure noise."""
+    if plan.start is not None:
         raise UsageError(
             "the optimised grid begins at pure noise, --start does not",
             remedy="Give another grid with it, for example --grid log-snr.",
         )
-    return replace(plan, grid=optimised_grid(run, plan.solver))
+    return optimised_grid(run, plan.solver)
 
 
 def optimised_grid(run: Opened, solver: Solver[Any]) -> Optimised:

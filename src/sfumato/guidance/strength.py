@@ -22,6 +22,11 @@ from ..diffusion.level import Level
 Interval: TypeAlias = tuple[float, float]
 
 
+def within(interval: Interval, log_snr: float) -> bool:
+    """Whether a log-SNR lies in an interval, its ends included."""
+    return interval[0] <= log_snr <= interval[1]
+
+
 class Strength:
     """A finite scale >= 0, and the interval (low, high) in log-SNR outside which it is `outside`."""
 
@@ -41,4 +46,4 @@ class Strength:
         if isinstance(log_snr, Tensor):
             inside = (low <= log_snr) & (log_snr <= high)
             return torch.where(inside, self.scale, self.outside)
-        return self.scale if low <= log_snr <= high else self.outside
+        return self.scale if within(self.interval, log_snr) else self.outside

@@ -26,6 +26,7 @@ from ..core.condition import NOTHING, Condition
 from ..core.errors import UsageError
 from ..core.noise import Noise
 from ..diffusion.denoiser import Clipped, Denoiser
+from ..diffusion.level import Level
 from ..diffusion.schedule import Schedule, Until
 from ..guidance.classifier_free import ClassifierFree
 from ..samplers.solver import Solver, integrate
@@ -50,11 +51,15 @@ class Diffusion(Density):
         self, start: Tensor, plan: Plan, *, cond: Condition = NOTHING, noise: Noise | None = None
     ) -> Tensor:
         """The clean tensors that the reverse process reaches from a draw."""
-        schedule = self.schedule if plan.start is None else Until(self.schedule, plan.start)
-        levels = plan.grid.levels(schedule, plan.steps)
+        levels = self.levels(plan)
         x = start * levels[0].sigma if plan.start is None else levels[0].mix(self.guess(cond), start)
         denoiser, solver = self.wrapped(plan, cond)
         return integrate(denoiser, solver, levels, x, cond=cond, noise=noise)
+
+    def levels(self, plan: Plan) -> list[Level]:
+        """The levels that a plan visits, noisiest first, clean data last; solvers ask at all but the last."""
+        schedule = self.schedule if plan.start is None else Until(self.schedule, plan.start)
+        return plan.grid.levels(schedule, plan.steps)
 
     def guess(self, cond: Condition) -> Tensor:
         """The first guess of x_0 that a condition holds, (B, C, *space); UsageError where it holds none."""

@@ -67,7 +67,7 @@ def command(
     plan = opened.plan(classifier=classifier, guide=guide, **asked)
     opened.given(1, class_name, plan)  # refuses a class that is none before anything is replaced
     line = plan_line(opened.generator, plan)
-    console.say(f"Plan: {line}{plan_origin(opened, **asked)}")
+    console.say(f"Plan: {line}{plan_origin(opened, classifier=classifier, guide=guide, **asked)}")
     told = {"seed": seed, "class": class_name, "plan": line}
     words = asked | {"classifier": classifier, "guide": guide, "batch": batch}
     order = Order(count, seed, class_name, plan, told, words, batch)
