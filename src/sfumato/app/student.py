@@ -52,6 +52,17 @@ def check_likelihood(about: Mapping[str, Any], where: Path) -> None:
         )
 
 
+def check_curve(about: Mapping[str, Any], where: Path) -> None:
+    """UsageError for the curve of a student, which has one solver, one grid, and a table by calls."""
+    if "teacher" in about:
+        raise UsageError(
+            "a few-step student has no curve: its solver and its grid are its own, and its quality by "
+            "network calls is in its report",
+            where=where / "report.html",
+            remedy=f"Measure its teacher: sfumato curve {about['teacher']['run']}",
+        )
+
+
 def check_student(
     about: Mapping[str, Any], plan: Plan, where: Path, asked: Mapping[str, Any], first: int | None = None
 ) -> None:
