@@ -20,7 +20,7 @@ from sfumato.evaluation.scene import About
 from sfumato.evaluation.spread import Estimate
 from sfumato.evaluation.units import LevelUnits
 from sfumato.report.summary import Remark
-from sfumato.training.watch import finding, inactive
+from sfumato.training.watch import empty_levels, exploding, finding, inactive
 
 QUIET = Console(silent=True)
 
@@ -78,8 +78,10 @@ def test_a_ladder_is_judged_by_levels_in_true_bits(ladder, capsys):
 
 def test_a_ladder_is_traversed_level_by_level_and_drawn_from_coarse_to_fine(ladder, tmp_path, capsys):
     assert command(["traverse", str(ladder), "-n", "4", "--out", str(tmp_path), "--json"]) == 0
-    assert set(answer(capsys)["kl"]) == set("01234")
-    assert (tmp_path / "traverse.png").exists() and (tmp_path / "levels.png").exists()
+    said = answer(capsys)
+    assert set(said["kl"]) == set("01234")
+    assert said["grid"] == str(tmp_path / "traverse.png") and (tmp_path / "traverse.png").exists()
+    assert said["levels"] == str(tmp_path / "levels.png") and (tmp_path / "levels.png").exists()
 
 
 def test_the_other_verbs_know_a_ladder(ladder, tmp_path, capsys):
@@ -139,8 +141,28 @@ def test_an_evaluation_says_when_most_units_are_inactive(units, word, monkeypatc
         monkeypatch.setattr(latents, "units", lambda *_, levels=levels: levels)
         monkeypatch.setattr(latents, "_images", lambda *_: ())
         found[name] = latents.carried(run, None, part, About("x"))[1]
-    assert len(found["vae"]) == 1 + bool(word) and len(found["ladder"]) == 1
+    assert len(found["vae"]) == 1 + bool(word)
+    assert len(found["ladder"]) == 1  # which need not use all of its units
     assert f"{units} of 8 latents are {word}" in found["vae"][-1] or not word
+
+
+def judged(monkeypatch, *levels):
+    """What is said of levels, each the KL of its units; all of them are inactive."""
+    made = tuple(LevelUnits((len(kl),), Estimate(sum(kl), 0.0), kl, 0, kl) for kl in levels)
+    monkeypatch.setattr(latents, "units", lambda *_: made)
+    monkeypatch.setattr(latents, "_images", lambda *_: ())
+    run = SimpleNamespace(facts=None, device=None, recipe=SimpleNamespace(stages=()))
+    return latents.carried(run, None, range(10), About("x"))[1][1:]
+
+
+def test_an_evaluation_says_that_a_ladder_is_empty_and_that_a_kl_explodes(monkeypatch):
+    """As the training does: the same sentences, of the same numbers."""
+    silent, loud = (0.0, 0.001), (2.0, 90.0)
+    assert judged(monkeypatch, silent, silent, silent) == empty_levels([0.001] * 3, 1.0)
+    assert judged(monkeypatch, (1.0, 2.0), (0.5, 0.0)) == []
+    assert judged(monkeypatch, (1.0, 2.0), loud) == exploding([1.0, 2.0, 2.0, 90.0])
+    assert judged(monkeypatch, (2.0, 2.0, 2.0, 90.0))[-1:] == exploding([2.0, 2.0, 2.0, 90.0])
+    assert len(judged(monkeypatch, silent, loud)) == 2
 
 
 def test_what_training_and_evaluation_both_say_is_reported_once():
@@ -158,6 +180,12 @@ def test_factors_that_do_not_fit_are_refused_by_name(tmp_path):
         open_data(str(pictures(tmp_path / "short.npz", rows=150)))
     with pytest.raises(DataError, match="2 names for 6 factors"):
         open_data(str(pictures(tmp_path / "names.npz", factor_names=np.array(["a", "b"]))))
+    tables = draw_factors(20)[:, :4].reshape(20, 2, 2)
+    np.savez(tmp_path / "tables.npz", images=render(draw_factors(20), 16), factors=tables)
+    with pytest.raises(DataError, match=r"factors of shape \(20, 2, 2\)[\s\S]*one column for each"):
+        open_data(str(tmp_path / "tables.npz"))
+    np.savez(tmp_path / "one.npz", images=render(draw_factors(20), 16), factors=tables[:, 0, 0])
+    assert open_data(str(tmp_path / "one.npz")).factors.shape == (20, 1)
     broken = draw_factors(20)
     broken[3, 2] = np.nan
     np.savez(tmp_path / "nan.npz", images=render(draw_factors(20), 16), factors=broken)

@@ -32,6 +32,7 @@ PICTURES = {
     "reconstruct": ("Reconstructions", ""),
     "interpolate": ("Interpolations", ""),
     "traverse": ("Traversals", "One latent at a time, the most informative first."),
+    "levels": ("Level by level", "Samples of a ladder, the finer levels still at their prior means."),
 }
 
 

@@ -14,10 +14,20 @@ NAME = "traverse"
 
 def command(
     run: RunPath,
-    latents: Annotated[int, typer.Option("--latents", min=1, help="How many latents, by KL.")] = 8,
+    latents: Annotated[
+        int,
+        typer.Option(
+            "--latents", min=1, help="How many latents (of a ladder: levels), those that carry most."
+        ),
+    ] = 8,
     count: Count = 9,
     reach: Annotated[
-        float, typer.Option("--reach", help="From -REACH to +REACH prior standard deviations.")
+        float,
+        typer.Option(
+            "--reach",
+            help="From -REACH to +REACH standard deviations, of the prior or of an autoencoder's own unit; "
+            "a ladder's level goes towards another draw of itself and arrives at 2.5.",
+        ),
     ] = 2.5,
     seed: Seed = 0,
     steps: Steps = None,
@@ -28,7 +38,10 @@ def command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write a row for each latent, by the KL it carries (nats), or by its spread in an autoencoder."""
+    """Write a row for each latent, by the KL it carries (nats), or by its spread in an autoencoder.
+
+    Of a ladder a row for each level, and a second picture: samples level by level, finer ones at their means.
+    """
     from ..pictures import ready, write_rows
     from ..run import open_run
 
@@ -38,12 +51,13 @@ def command(
     asked = {"steps": steps, "solver": solver, "guidance": guidance}
     result = opened.traverse(latents, count, reach=reach, seed=seed, class_name=class_name, **asked)
     grid = write_rows(opened, result.rows, out, "traverse")
+    drawn = {"grid": str(grid)}
     if result.levels:
-        write_rows(opened, result.levels, out, "levels")
+        drawn["levels"] = str(write_rows(opened, result.levels, out, "levels"))
     verb, name = ("carries", "kl") if result.word == "nats" else ("has", result.word)
     of = "level {}" if result.levels else "z[{}]"
     lines = [
         f"{of.format(i + bool(result.levels))} {verb} {value:.2f} {result.word}"
         for i, value in result.carried
     ]
-    console.answer({"grid": str(grid), name: dict(result.carried)}, [*lines, str(grid)])
+    console.answer({**drawn, name: dict(result.carried)}, [*lines, *drawn.values()])
