@@ -36,7 +36,8 @@ def command(
         str,
         typer.Argument(
             metavar="DATA",
-            help="digits, shapes, swiss-roll, a folder, zip, .npy, .npz, Parquet file, or hub:owner/name.",
+            help="digits, shapes, swiss-roll, moving-digits, a folder, zip, .npy, .npz, Parquet file, or "
+            "hub:owner/name.",
         ),
     ],
     out: Annotated[
