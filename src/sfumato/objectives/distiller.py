@@ -37,6 +37,7 @@ from ..diffusion.scaling import Scaled, Scaling
 from ..diffusion.schedule import Schedule, Until, check_clock
 from ..diffusion.times import Times
 from ..guidance.classifier_free import ClassifierFree
+from ..guidance.strength import Strength
 from ..models.diffusion import Diffusion
 from ..models.generator import evaluating
 from .denoising import diffusion_of, droppable
@@ -61,6 +62,7 @@ class Teaching:
         interval: tuple[float, float] | None = None,
         clip: bool = True,
     ) -> None:
+        Strength(scale, interval)  # a ValueError for a strength that is none, before anything is trained
         self.scaling, self.scale, self.interval, self.clip = scaling, scale, interval, clip
 
     def copy(self, student: Denoiser) -> Scaled:
