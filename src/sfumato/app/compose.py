@@ -18,6 +18,7 @@ from typing import Any
 from ..core.errors import UsageError, did_you_mean
 from ..core.lazy import build, convert, override
 from ..data.facts import Facts
+from ..recipes.few_steps import METHODS
 from .catalog import CATALOG, RECIPES
 from .fixed import check_fixed
 
@@ -25,6 +26,11 @@ from .fixed import check_fixed
 def recipe_names() -> list[str]:
     """The names `train` knows."""
     return list(RECIPES)
+
+
+def method_names() -> list[str]:
+    """The names `distill --method` knows; their dials are described like those of recipes."""
+    return list(METHODS)
 
 
 def known_recipe(name: str) -> Any:
@@ -40,13 +46,16 @@ def _dials(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Name, one sentence, the whole text, and the dials with their defaults."""
-    text = inspect.getdoc(known_recipe(name)) or ""
+    """Name, one sentence, the whole text, and the dials with their defaults, of a recipe or a method."""
+    make = {**RECIPES, **METHODS}.get(name)
+    if make is None:
+        raise UsageError(f"no recipe '{name}'", remedy=did_you_mean(name, [*RECIPES, *METHODS]))
+    text = inspect.getdoc(make) or ""
     return {
         "name": name,
         "about": text.partition("\n")[0],
         "text": text.partition("\n")[2].strip(),
-        "dials": [{"name": k, "default": p.default} for k, p in _dials(known_recipe(name)).items()],
+        "dials": [{"name": k, "default": p.default} for k, p in _dials(make).items()],
     }
 
 

@@ -1,8 +1,8 @@
-"""`sfumato recipes [NAME]`: what can be trained, and the dials of one recipe."""
+"""`sfumato recipes [NAME]`: what can be trained or distilled, and the dials of one recipe or method."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,22 +13,34 @@ NAME = "recipes"
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="One recipe, with its dials.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One recipe, or one method of `distill`, with its dials.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the recipes, or show the dials of one."""
-    from ..compose import describe, recipe_names
+    """List the recipes, and the methods of `distill`; or show the dials of one."""
+    from ..compose import describe, method_names, recipe_names
 
     console = Console(as_json)
-    found = [describe(n) for n in ([name] if name else recipe_names())]
-    wide = max(len(entry["name"]) for entry in found)
-    lines = []
-    for entry in found:
-        lines.append(f"{entry['name']:{wide}}  {entry['about']}")
-        if name:
-            dials = [f"  --set {d['name']}={_shown(d['default'])}" for d in entry["dials"]]
-            lines += ["", entry["text"], "", *dials]
-    console.answer({"recipes": found}, lines)
+    if name is None:
+        recipes, methods = ([describe(n) for n in names()] for names in (recipe_names, method_names))
+        heads = ["", "Methods of `sfumato distill RUN --method NAME`:"]
+        console.answer(
+            {"recipes": recipes, "methods": methods}, [*_listed(recipes), *heads, *_listed(methods)]
+        )
+        return
+    entry, lines = describe(name), []
+    kind = "methods" if name in method_names() else "recipes"
+    if kind == "methods":
+        lines = [f"{name} is a method of `sfumato distill RUN --method {name}`.", ""]
+    dials = [f"  --set {d['name']}={_shown(d['default'])}" for d in entry["dials"]]
+    console.answer({kind: [entry]}, [*lines, *_listed([entry]), "", entry["text"], "", *dials])
+
+
+def _listed(entries: list[dict[str, Any]]) -> list[str]:
+    """A line for each: its name, and what it is."""
+    wide = max(len(entry["name"]) for entry in entries)
+    return [f"{entry['name']:{wide}}  {entry['about']}" for entry in entries]
 
 
 def _shown(default: object) -> str:
