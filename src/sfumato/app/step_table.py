@@ -1,7 +1,13 @@
-"""The table of quality by network calls, as it is kept in a student's folder and shown in its report."""
+"""The table of quality by network calls, as it is kept in a student's folder and shown in its report.
+
+Two distances of one table differ where |a - b| > 2 (s_a^2 + s_b^2)^1/2, s being their standard errors
+(as in evaluation/protocol.py). The table is read for whether two calls of the student are better than two of
+the teacher's DDIM, and as good as eight of its best solver: where it cannot tell, that is said.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +18,10 @@ from ..report.summary import Curves, Rows, Series
 from ..training.storage import JSON_LIMIT, from_json, read_regular
 
 STEPS = "steps.json"
+BEST = "teacher, best solver"
 NAMES = {"student": "student", "ddim": "teacher, DDIM"}
+RIVALS = (("teacher, DDIM", 2, "DDIM of as many"), (BEST, 8, "best solver at 8"))  # of the student's 2 calls
+MORE = 10  # times the samples: about a third of the error
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class StepTable:
         """The rows of the student, of the teacher's DDIM, and of its best solver, by calls."""
         found: dict[str, list[Row]] = {}
         for row in sorted(self.rows, key=lambda r: r.calls):
-            found.setdefault(NAMES.get(row.sampler, "teacher, best solver"), []).append(row)
+            found.setdefault(NAMES.get(row.sampler, BEST), []).append(row)
         return {name: tuple(rows) for name, rows in found.items()}
 
 
@@ -71,6 +80,33 @@ def lines(table: StepTable) -> list[str]:
         f"{1e3 * row.seconds:8.2f} ms an image  ({row.plan})"
         for row in table.rows
     ]
+
+
+def doubts(table: StepTable, most: int) -> list[str]:
+    """A sentence where the table cannot tell the student's 2 calls from the teacher's; see the module.
+
+    most: samples that can be drawn.
+    """
+    by = {(name, row.calls): row for name, rows in table.by_sampler().items() for row in rows}
+    mine, number = by.get(("student", 2)), int(table.protocol.get("samples", 0))
+    if mine is None:
+        return []
+    alike = [
+        words
+        for name, calls, words in RIVALS
+        if (other := by.get((name, calls))) is not None and not apart(mine, other)
+    ]
+    if not alike:
+        return []
+    more = min(MORE * number, most)
+    remedy = f"; more may: --judged {more}" if more > number else ""
+    told = " or from its ".join(alike)
+    return [f"{number:,} samples cannot tell the student's 2 calls from the teacher's {told}{remedy}."]
+
+
+def apart(a: Row, b: Row, errors: float = 2.0) -> bool:
+    """Whether two rows differ by more than `errors` joint standard errors."""
+    return abs(a.frechet - b.frechet) > errors * math.hypot(a.spread, b.spread)
 
 
 def step_rows(table: StepTable) -> tuple[Rows, ...]:

@@ -9,14 +9,16 @@ The teacher is asked for what the student was taught: with the guidance that the
 from the same start. A call is one evaluation of the network for an image. Where guidance is on a step takes
 two of them, so a guided teacher makes half as many steps at the same calls, and has no row at 1.
 
-All samples have the same seeds and classes, and all distances the same count, so they may be ranked. The
-table is steps.json in the run's folder; pictures show teacher and student for the same seeds.
+All samples have the same seeds and classes, and all distances the same count and features, so they can be
+compared; which of them can be told apart is another matter (step_table.py), and said. The table is steps.json
+in the run's folder; pictures show teacher and student for the same seeds. Where the teacher is gone its rows
+are those measured before, if by the same protocol.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +58,7 @@ from .evaluate import labels_like
 from .judges import find_judge, judges
 from .names import plan_line
 from .run import Run
-from .step_table import STEPS, Row, StepTable, lines
+from .step_table import STEPS, Row, StepTable, doubts, lines, read_steps
 from .student import built_in, finest
 from .weights import fill_ended
 
@@ -88,36 +90,68 @@ def compare_steps(
     seed: int = 0,
     console: Console | None = None,
 ) -> StepTable:
-    """Measure a student and its teacher (None: the student alone); writes steps.json and a picture."""
+    """Measure a student and its teacher (None: it is gone); writes steps.json and a picture.
+
+    count: samples of each row; None: as many as are affordable, or as the rows of a teacher that is gone.
+    """
     console = console or Console()
     ways = [*students(run), *(teachers(teacher, run) if teacher is not None else ())]
     held_out, train = run.data.held_out, run.training
     if len(held_out) < LEAST:
         console.say(f"No table of steps: {len(held_out)} images are held out, and it takes {LEAST}.")
         return StepTable()
+    before = read_steps(run.path) if teacher is None else StepTable()
     critic = find_judge(run, judge, held_out, console)
     found, _ = judges(run, critic, train)
-    features, number = found[0], count or affordable(run, ways)
+    features, number = found[0], count or before.protocol.get("samples") or affordable(run, ways)
+    if count is not None and count > len(train):
+        console.say(f"{count:,} samples are more than there are training images: {len(train):,} are drawn.")
     number = min(number, len(train))
     given = Given()
     if "label" in run.generator.slots:
         given = Given(label=labels_like(train, number, seed))
-    console.say(f"Comparing with the teacher: {number:,} samples in each of {len(ways)} ways ...")
+    who = "Measuring the student" if teacher is None else "Comparing with the teacher"
+    console.say(f"{who}: {number:,} samples in each of {len(ways)} ways ...")
     real = real_features(features, held_out)
     rows = tuple(measured(way, run, features, real, given, number, seed) for way in ways)
-    best = [row for row in rows if row.sampler not in ("ddim", "student")]
-    kept = [row for row in rows if row not in best]
-    kept += [
-        min(same, key=lambda r: r.frechet)
-        for calls in CALLS
-        if (same := [row for row in best if row.calls == calls])
-    ]
     protocol = {"features": features.label, "samples": number, "reference": len(held_out), "seed": seed}
-    table = StepTable(protocol, tuple(kept))
+    table = StepTable(protocol, (*least(rows), *kept(before, protocol, console)))
     run.folder.disk.replace(run.path / STEPS, to_json(table.to_json()))
-    run.folder.disk.replace(run.path / "samples" / f"{PICTURE}.png", picture(run, teacher, seed))
-    console.say(*lines(table))
+    same = set(map(_quality, rows)) <= set(map(_quality, before.rows))
+    shown = run.path / "samples" / f"{PICTURE}.png"
+    if not (teacher is None and same and shown.exists()):  # else it holds, and shows the teacher too
+        run.folder.disk.replace(shown, picture(run, teacher, seed))
+    console.say(*lines(table), *doubts(table, len(train)))
     return table
+
+
+def least(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with the best of the teacher's solvers of second order alone, at each number of calls."""
+    best = [row for row in rows if row.sampler not in ("ddim", "student")]
+    others = [row for row in rows if row not in best]
+    for calls in CALLS:
+        if same := [row for row in best if row.calls == calls]:
+            others.append(min(same, key=lambda r: r.frechet))
+    return tuple(others)
+
+
+def kept(before: StepTable, protocol: Mapping[str, Any], console: Console) -> tuple[Row, ...]:
+    """The teacher's rows of a table measured by the same protocol; whether they are kept is said."""
+    rows = tuple(row for row in before.rows if row.who == "teacher")
+    if rows and before.protocol != protocol:
+        was = f"{before.protocol['samples']:,} samples by {before.protocol['features']}"
+        console.say(
+            f"The teacher is gone, and its rows ({was}) cannot stand beside these: they are left out."
+        )
+        return ()
+    if rows:
+        console.say("The teacher is gone: its rows are those that were measured before.")
+    return rows
+
+
+def _quality(row: Row) -> tuple[str, int, float]:
+    """What a row says of its sampler, whatever the clock said."""
+    return row.who, row.calls, row.frechet
 
 
 # ----------------------------------------------------------------------------------- ways to sample
