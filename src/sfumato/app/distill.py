@@ -19,6 +19,7 @@ import torch
 
 from ..core.errors import RefusedError, UsageError, did_you_mean
 from ..core.lazy import dump, load
+from ..data.dataset import Split
 from ..data.facts import Facts
 from ..evaluation.features import fingerprint_of_module
 from ..models.generator import Generator
@@ -27,14 +28,17 @@ from ..recipes.taught import TEACHERS, Taught, taught
 from ..samplers.leap import Leap
 from ..training.rundir import RunDir
 from ..training.settings import Settings
+from ..training.stage import Recipe
 from .begin import begin, lasting
 from .catalog import CATALOG, NAMES
 from .compose import build_recipe, turned
 from .console import Console
 from .fitting import check_weights, finished, micro_batches
+from .guiding import check_dropped
 from .judges import find_judge
 from .report import write_report
 from .run import CHANGED, Run, open_run
+from .student import built_in
 from .student_curve import compare_steps
 from .teacher import check_teacher
 from .train import Budget, agreed, carry_out, check_seed, execution_of, read_data, world_of
@@ -80,18 +84,18 @@ def distill(
     of the training's time. UsageError for a run that is no diffusion model or has nothing to teach, and
     for settings no student can have.
     """
-    if method not in METHODS:
-        raise UsageError(f"no method '{method}'", remedy=did_you_mean(method, METHODS))
+    path = _named(Path(teacher))
+    _check_asked(method, judge, judged)
     check_seed(seed)
     world = world_of(device)
     console = (console or Console()) if world.main else Console(silent=True)
-    folder = RunDir(Path(out) if out else _beside(Path(teacher), method))
-    if folder.path.resolve() == Path(teacher).resolve():
+    folder = RunDir(Path(out) if out else path.parent / f"{path.name}-{method}")
+    if folder.path.resolve() == path.resolve():
         raise UsageError(
             "the student would take its teacher's place", remedy="Give another folder with --out."
         )
     console.say(f"Run folder: {folder.path}")
-    source = _source(Path(teacher), method, folder, settings or {}, fresh, str(world.device), console)
+    source = _source(path, method, folder, settings or {}, fresh, str(world.device), console)
     budget = _budget(budget, source)
     plan, asked = budget.build(), Settings(looks=looks, execution=execution_of(precision))
     about = source.about | {"budget": budget.to_json(), "seed": seed}
@@ -108,13 +112,14 @@ def distill(
     check_weights(name, source.tree, source.facts, {}, world, done)
     built = build_recipe(name, source.tree)
     if source.run is not None:
-        deviation = taught(load(source.run.folder.read("recipe.json"), CATALOG), source.facts).data
-        check_teacher(source.run, parts.train, deviation)
+        _check_taught(source.run, built, parts)
         _start_from(source.run, built.model)
-    if judge is not None and judged != 0 and source.run is not None:
-        find_judge(source.run, judge, parts.held_out, console)  # refused now, not after the training
+        if judge is not None:
+            find_judge(source.run, judge, parts.held_out, console)  # refused now, not after the training
     if world.main:
         begin(folder, dump(source.tree, NAMES), source.facts, about, parts, fresh, console)
+        if folder.read("run.json").get("teacher") != about["teacher"]:  # it was moved
+            folder.tell(teacher=about["teacher"])
     fits = micro_batches(parts.train, name, source.tree, world, asked.execution, done)
     world.wait()
     asked = replace(asked, fits=agreed(folder, fits, built, world, console))
@@ -136,8 +141,31 @@ def distill(
     return run
 
 
-def _beside(teacher: Path, method: str) -> Path:
-    return teacher.with_name(f"{teacher.name}-{method}")
+def _named(teacher: Path) -> Path:
+    """A path to the same folder that ends in its name, which `.` and `..` do not."""
+    return teacher.resolve() if teacher.name in ("", "..") else teacher
+
+
+def _check_asked(method: str, judge: Path | None, judged: int | None) -> None:
+    """UsageError for a method that there is not, and for a judge of nothing."""
+    if method not in METHODS:
+        raise UsageError(f"no method '{method}'", remedy=did_you_mean(method, METHODS))
+    if judge is not None and judged == 0:
+        raise UsageError(
+            "--judge changes nothing here: with --judged 0 there is no table to be judged",
+            remedy="Leave out one of them.",
+        )
+
+
+def _check_taught(teacher: Run, student: Recipe, parts: Split) -> None:
+    """UsageError or DivergedError where a teacher has not learned what the student takes from it."""
+    if built_in(student).scale != 1.0:
+        check_dropped(
+            teacher,
+            "Distil it without: --set guidance=1. Or train a teacher that drops some of its conditions.",
+        )
+    deviation = taught(load(teacher.folder.read("recipe.json"), CATALOG), teacher.facts).data
+    check_teacher(teacher, parts.train, deviation)
 
 
 def _source(
@@ -149,7 +177,10 @@ def _source(
     device: str,
     console: Console,
 ) -> Source:
-    """From the teacher's folder; where that is gone, from a student's folder that has begun."""
+    """From the teacher's folder; where that is gone, from a student's folder that has begun.
+
+    A teacher may have moved: what was begun goes on with the weights it began with, wherever they are.
+    """
     begun = not fresh and (folder.path / "recipe.json").exists()
     before = folder.read("run.json") if begun else {}
     if before:
@@ -172,6 +203,7 @@ def _source(
     about = {"recipe": run.about["recipe"], "method": method, "settings": dict(settings), "teacher": told}
     about |= {key: run.about.get(key) for key in KEPT} | {"options": run.about.get("options", {})}
     if before and before["teacher"]["weights"] != weights:
+        _same_teacher(before, path, folder.path)
         if not folder.names():
             raise RefusedError(
                 "the teacher has changed since this student began, and nothing was saved before",
@@ -191,15 +223,27 @@ def _same_words(
         raise UsageError(
             f"{where} holds a run that was trained, not distilled", where=where, remedy="Use another --out."
         )
-    old = (before["teacher"]["run"], before.get("method"), before.get("settings", {}))
-    new = (lasting(str(path)), method, dict(settings))
-    for name, was, now in zip(("teacher", "--method", "--set"), old, new, strict=True):
+    if not (path / "run.json").exists():  # else its weights are compared, wherever they are
+        _same_teacher(before, path, where)
+    old = (before.get("method"), before.get("settings", {}))
+    for name, was, now in zip(("--method", "--set"), old, (method, dict(settings)), strict=True):
         if was != now:
-            raise UsageError(
-                f"this run was made with other words: {name}: {was!s:.60} -> {now!s:.60}",
-                where=where,
-                remedy="Use the same words to go on with it, or another folder with --out.",
-            )
+            raise _other_words(name, was, now, where)
+
+
+def _same_teacher(before: Mapping[str, Any], path: Path, where: Path) -> None:
+    """UsageError where a student was begun with a teacher of another path."""
+    was, now = before["teacher"]["run"], lasting(str(path))
+    if was != now:
+        raise _other_words("teacher", was, now, where)
+
+
+def _other_words(name: str, was: object, now: object, where: Path) -> UsageError:
+    return UsageError(
+        f"this run was made with other words: {name}: {was!s:.60} -> {now!s:.60}",
+        where=where,
+        remedy="Use the same words to go on with it, or another folder with --out.",
+    )
 
 
 def _budget(asked: Budget, source: Source) -> Budget:

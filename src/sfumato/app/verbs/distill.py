@@ -22,7 +22,12 @@ def command(
         ),
     ],
     method: Annotated[
-        str, typer.Option("--method", help="easy, consistency, continuous, shortcut or progressive.")
+        str,
+        typer.Option(
+            "--method",
+            help="easy, consistency, continuous, shortcut or progressive; the dials of one, for --set: "
+            "`sfumato recipes easy`.",
+        ),
     ] = "easy",
     out: Annotated[
         Path | None, typer.Option("--out", help="The student's run folder; default: RUN-METHOD.")
@@ -50,7 +55,10 @@ def command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Distil RUN to a few steps. The same command again resumes; every other verb takes the student."""
+    """Distil RUN to a few steps. The same command again resumes.
+
+    Every other verb but curve and likelihood takes the student.
+    """
     from ..distill import distill
     from ..report import EVALUATION
     from ..step_table import read_steps
@@ -73,6 +81,9 @@ def command(
     )
     table = read_steps(student.path)
     console.answer(student.summary() | {"steps": table.to_json()}, [f"Done: {student.path}"])
-    evaluated = (run / EVALUATION).exists()
-    first = student.next_commands() if evaluated else [*student.next_commands(), f"sfumato evaluate {run}"]
-    console.next(*first, f"sfumato compare {run} {student.path}")
+    beside = [f"sfumato evaluate {run}", f"sfumato compare {run} {student.path}"]
+    if not (run / "run.json").exists():
+        beside = []  # the teacher is gone
+    elif (run / EVALUATION).exists():
+        del beside[0]
+    console.next(*student.next_commands(), *beside)
