@@ -56,6 +56,7 @@ def changed(
     guide: Guide | None = None,
     temperature: float | None = None,
     start: float | None = None,
+    precision: str | None = None,
 ) -> Plan:
     """The plan with what the user asked for; what was not asked for stays."""
     changes: dict[str, Any] = {
@@ -68,6 +69,7 @@ def changed(
         "temperature": temperature,
         "latent_temperature": temperature,
         "start": start,
+        "precision": precision,
     }
     if eta is not None:
         if not isinstance(changes["solver"] or plan.solver, Ddim):
@@ -116,6 +118,8 @@ def plan_line(generator: Generator, plan: Plan) -> str:
     temperature = plan.temperature if stepped(generator) else plan.latent_temperature
     if temperature != 1.0:
         parts.append(f"temperature {temperature:g}")
+    if plan.precision != Plan.precision:
+        parts.append(plan.precision)
     return ", ".join(parts)
 
 

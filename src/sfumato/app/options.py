@@ -70,6 +70,12 @@ Class = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Where to write; default: inside the run.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: cuda if it is there.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="fp32 (default), or bf16: two to three times as fast where the processor has it."
+    ),
+]
 Size = Annotated[str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")]
 FitWord = Annotated[str | None, typer.Option("--fit", help="Mixed sizes: crop, pad or stretch.")]
 AlphaWord = Annotated[str | None, typer.Option("--alpha", help="Transparency: drop, white, black or keep.")]

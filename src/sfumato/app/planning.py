@@ -130,10 +130,11 @@ def plan_of(
     start: float | None = None,
     **asked: Any,
 ) -> Plan:
-    """The plan for what was asked (and eta, temperature); UsageError for what would change nothing."""
+    """The plan for what was asked (and eta, temperature, precision); UsageError for what changes nothing."""
     generator = run.generator
     words: dict[str, Any] = {"steps": steps, "solver": solver, "grid": grid, "eta": asked.get("eta")}
-    check_used(generator, start=start, guidance=guidance, interval=interval, **words)
+    precision = asked.get("precision")
+    check_used(generator, start=start, guidance=guidance, interval=interval, precision=precision, **words)
     between, by = interval_of(interval), guide_of(run, classifier, guide)
     by_whom = {"guidance": guidance, "interval": interval, "classifier": classifier, "guide": guide}
     words |= taken(run, start=start, **by_whom, **words)

@@ -31,12 +31,14 @@ from ..data.sources import open_data, open_like
 from ..evaluation.units import units
 from ..models.classifier import NoisyClassifier
 from ..models.density import Plan
+from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
 from ..models.hvae import Hvae
 from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
 from ..models.vqvae import VqVae
+from ..nets.compute import Compute
 from ..training.rundir import RunDir
 from .conversions import conversions
 from .device import best_device
@@ -65,6 +67,7 @@ NO_UNITS = (
     "Codes are names without an order, so there is nothing to move one along. See the way between two "
     "samples instead: sfumato interpolate {0}; or traverse a vae."
 )
+QUICK = Compute(torch.float32, torch.channels_last, compiled=True)  # equal to rounding, a tenth faster
 RANKED_BY = 2048  # held-out images that say what a latent carries
 LEVELS_BY = 256  # the same of a level of a ladder
 
@@ -86,6 +89,9 @@ class Run:
         self.device = best_device(device)
         self.weights: Weights = read_weights(self.folder, self.recipe)
         self.model: nn.Module = self.recipe.model.to(self.device).eval()
+        density = getattr(self.model, "density", None)
+        if isinstance(density, Diffusion) and self.device.type == "cpu":
+            QUICK.prepare(density)
 
     # -------------------------------------------------------------------------------- what it is
 
@@ -103,8 +109,8 @@ class Run:
     def plan(self, **asked: Any) -> Plan:
         """The recipe's plan, or the one `curve` recommends, with what was asked for (see `plan_of`).
 
-        steps, solver, grid, eta, guidance, interval, classifier, guide, temperature, start. UsageError for
-        what would change nothing: steps of a VAE, guidance without a condition.
+        steps, solver, grid, eta, guidance, interval, classifier, guide, temperature, start, precision.
+        UsageError for what would change nothing: steps of a VAE, guidance without a condition.
         """
         check_student(self.about, self.generator.plan, self.path, asked, finest(self.recipe))
         return plan_of(self, **asked)

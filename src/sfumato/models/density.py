@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..core.condition import NOTHING, Condition
 from ..core.errors import UsageError
 from ..core.noise import Noise
+from ..nets.compute import PRECISIONS
 from ..samplers.grids import Grid, Karras
 from ..samplers.heun import Heun
 from ..samplers.solver import Solver
@@ -43,6 +44,7 @@ class Plan:
     clip                clamp every prediction of x_0 to [-1, 1]
     start               sigma/alpha at which the reverse process starts, from the condition's first guess
                         noised to there; None: from pure noise
+    precision           fp32, or bf16: products and convolutions of the denoiser in bfloat16
     """
 
     steps: int = 18
@@ -55,6 +57,7 @@ class Plan:
     latent_temperature: float = 1.0
     clip: bool = True
     start: float | None = None
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
@@ -62,6 +65,8 @@ class Plan:
             raise UsageError(
                 f"{self.steps:,} sampling steps", remedy=f"Give 1 to {MOST_STEPS:,} steps, e.g. --steps 18."
             )
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"no precision '{self.precision}'", remedy="Give fp32 or bf16.")
         for heat in (self.temperature, self.latent_temperature):
             if not (math.isfinite(heat) and heat >= 0.0):
                 raise UsageError(

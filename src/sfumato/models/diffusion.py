@@ -11,7 +11,8 @@ at a level t < 1 of the schedule, from the guess noised to there (Meng et al. 20
 What the guess has right is not drawn again, and fewer steps are left. In DiffuseVAE's second formulation this
 is the same line: its frame y = x_t - x_hat follows the plain process of x_0.
 
-The denoiser that is integrated is the trained one, wrapped by guidance where the plan's scale is not 1 and
+The steps are float32; in a plan of precision bf16 the network's products are rounded to bfloat16. The
+denoiser that is integrated is the trained one, wrapped by guidance where the plan's scale is not 1 and
 by clipping of its prediction of x_0 where the plan says so. A scale without anything to be guided by (neither
 a condition nor a guide) is refused: it would change nothing.
 """
@@ -29,6 +30,7 @@ from ..diffusion.denoiser import Clipped, Denoiser
 from ..diffusion.level import Level
 from ..diffusion.schedule import Schedule, Until
 from ..guidance.classifier_free import ClassifierFree
+from ..nets.compute import PRECISIONS, Compute
 from ..samplers.solver import Solver, integrate
 from .density import Density, Plan, check_guided
 
@@ -54,7 +56,8 @@ class Diffusion(Density):
         levels = self.levels(plan)
         x = start * levels[0].sigma if plan.start is None else levels[0].mix(self.guess(cond), start)
         denoiser, solver = self.wrapped(plan, cond)
-        return integrate(denoiser, solver, levels, x, cond=cond, noise=noise)
+        with Compute(PRECISIONS[plan.precision]).context(x.device):
+            return integrate(denoiser, solver, levels, x, cond=cond, noise=noise)
 
     def levels(self, plan: Plan) -> list[Level]:
         """The levels that a plan visits, noisiest first, clean data last; solvers ask at all but the last."""

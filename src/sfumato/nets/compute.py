@@ -23,6 +23,7 @@ from .blocks import ResidualBlock
 from .dit import TransformerBlock
 from .fused import NormSilu, kernel
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BLOCKS = (ResidualBlock, TransformerBlock)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 

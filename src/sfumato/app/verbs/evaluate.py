@@ -17,6 +17,7 @@ from ..options import (
     GuidanceInterval,
     GuideRun,
     Json,
+    Precision,
     RunPath,
     Seed,
     SolverName,
@@ -57,6 +58,7 @@ def command(
     guidance_interval: GuidanceInterval = None,
     classifier: ClassifierRun = None,
     guide: GuideRun = None,
+    precision: Precision = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -84,6 +86,7 @@ def command(
         interval=guidance_interval,
         classifier=classifier,
         guide=guide,
+        precision=precision,
         console=console,
     )
     console.answer(result.to_json(), result.lines())

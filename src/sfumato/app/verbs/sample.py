@@ -19,6 +19,7 @@ from ..options import (
     GuideRun,
     Json,
     Out,
+    Precision,
     RunPath,
     Seed,
     SolverName,
@@ -48,6 +49,7 @@ def command(
     batch: Annotated[
         int, typer.Option("--batch", min=1, help="Images at a time on a GPU; on a CPU it has no influence.")
     ] = 64,
+    precision: Precision = None,
     out: Out = None,
     device: Device = None,
     as_json: Json = False,
@@ -64,6 +66,7 @@ def command(
     ready(opened, out)
     asked = {"steps": steps, "solver": solver, "grid": grid, "eta": eta, "start": start}
     asked |= {"guidance": guidance, "interval": guidance_interval, "temperature": temperature}
+    asked |= {"precision": precision}
     plan = opened.plan(classifier=classifier, guide=guide, **asked)
     opened.given(1, class_name, plan)  # refuses a class that is none before anything is replaced
     line = plan_line(opened.generator, plan)
