@@ -130,19 +130,8 @@ def consistency(
         raise UsageError("guidance is built in by the teacher's pairs", remedy="Leave out pairs=false.")
     pairing = lazy(Stepped)(lazy(Heun)()) if pairs else lazy(Mixed)()
     row: Any = lazy(ConsistencyScaling)(teacher.data, FLOOR)
-    return _tuned(
-        teacher,
-        row,
-        lazy(Doubling)(COARSEST, last),
-        pairing,
-        average,
-        steps,
-        scale,
-        peak,
-        batch,
-        dropout,
-        start,
-    )
+    finer = lazy(Doubling)(COARSEST, last)
+    return _tuned(teacher, row, finer, pairing, average, steps, scale, peak, batch, dropout, start)
 
 
 def continuous(
