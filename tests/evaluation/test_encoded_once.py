@@ -51,6 +51,10 @@ class Again(LatentVariableModel):
         super().__init__()
         self.model = model
 
+    @property
+    def conditional(self):
+        return self.model.conditional
+
     def trace(self, x, *, noise):
         return self.model.trace(x, noise=noise)
 
