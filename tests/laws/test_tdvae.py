@@ -28,7 +28,7 @@ def clips(rows=ROWS, frames=FRAMES, channels=1, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def model(channels=1, scales=1, pairs=PAIRS):
+def model(channels=1, scales=1, pairs=PAIRS, past=0):
     torch.manual_seed(0)
     made = TdVae(
         ConvEncoder(channels, (8, 8), 12, width=8),
@@ -40,6 +40,7 @@ def model(channels=1, scales=1, pairs=PAIRS):
         JUMP,
         16,
         pairs,
+        past,
     )
     with torch.no_grad():
         for p in made.parameters():
@@ -69,13 +70,13 @@ def test_the_loss_is_the_papers_written_out():
         t_2 = t_1 + k
         before, after = b[rows, t_1], b[rows, t_2]
         one, two = z_1[:, pair], z_2[:, pair]
-        onehot = torch.nn.functional.one_hot(k - 1, JUMP).float()
+        told = torch.stack([2 * k / JUMP - 1, 1 / k], 1)
         now, then = (
             torch.distributions.Normal(p.mean, p.std) for p in (m.believed(after), m.believed(before))
         )
-        mean, log_std = m.move(one, onehot)
+        mean, log_std = m.move(one, told)
         predicted = torch.distributions.Normal(one + mean, log_std.clamp(-6, 2).exp())
-        mean, log_std = m.smooth(two, before, after, onehot)
+        mean, log_std = m.smooth(two, before, after, told)
         smoothed = torch.distributions.Normal(mean, log_std.clamp(-6, 2).exp())
         frame = torch.distributions.Normal(m.decoder(two), m.likelihood.log_scale(x).exp())
         total -= frame.log_prob(x[rows, :, t_2]).flatten(1).sum(1)
@@ -84,6 +85,33 @@ def test_the_loss_is_the_papers_written_out():
     torch.testing.assert_close(-trace.elbo(), total)
     loss = Elbo()(m, Batch(x, None, rows), noise=noise(), seen=1)
     torch.testing.assert_close(loss.total, total)
+
+
+def test_a_state_explains_the_frame_before_in_training_and_otherwise_the_bound_is_the_papers():
+    """loss' = loss - log p_D(x_3 | z_2 + r(z_2, j)), t_3 = t_2 - j, j = min(past, t_2)."""
+    m, paper, x = model(past=2), model(), clips()
+    paper.load_state_dict({k: v for k, v in m.state_dict().items() if not k.startswith("recall")})
+    first, steps = m._times(x, noise())
+    trace = m.trace(x, noise=noise())
+    z_2, rows = trace.latents[1].z, torch.arange(ROWS)
+    more = torch.zeros(ROWS)
+    for pair in range(PAIRS):
+        t_2 = (first + steps)[:, pair]
+        j = torch.where(t_2 < 2, t_2, 2)
+        z_3 = z_2[:, pair] + m.recall(torch.cat([z_2[:, pair], torch.stack([2 * j / JUMP - 1, 1 / j], 1)], 1))
+        frame = torch.distributions.Normal(m.decoder(z_3), m.likelihood.log_scale(x).exp())
+        more += frame.log_prob(x[rows, :, t_2 - j]).flatten(1).sum(1)
+    torch.testing.assert_close(trace.elbo(), paper.trace(x, noise=noise()).elbo() + more)
+    torch.testing.assert_close(m.eval().trace(x, noise=noise()).elbo(), paper.trace(x, noise=noise()).elbo())
+
+
+def test_a_fresh_model_stands_still():
+    torch.manual_seed(0)
+    m = TdVae(
+        MlpEncoder(1, (), 4), MlpDecoder(LATENT, 1, ()), GaussianLikelihood(), LATENT, 4, FRAMES, JUMP, past=1
+    )
+    z = torch.randn(ROWS, LATENT)
+    assert torch.equal(m.rollout(z, 4)[:, -1], z) and not m.recall(torch.randn(ROWS, LATENT + 2)).any()
 
 
 def test_the_weight_of_a_sample_is_the_same_loss_with_the_smoothing_term_at_the_sample():
@@ -183,6 +211,8 @@ def test_clips_shorter_than_a_jump_are_refused_before_training():
         RECIPES["td-vae"](Facts(1, (20, 20, 20)))
     with pytest.raises(ValueError, match="does not fit"):
         TdVae(torch.nn.Identity(), torch.nn.Identity(), GaussianLikelihood(), 2, 2, 5, 5)
+    with pytest.raises(ValueError, match="5 back"):
+        TdVae(torch.nn.Identity(), torch.nn.Identity(), GaussianLikelihood(), 2, 2, 5, 3, past=5)
 
 
 @pytest.mark.parametrize(

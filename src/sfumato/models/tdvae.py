@@ -14,6 +14,15 @@ which is minus the ELBO of log p(x_2 | x_1 ... t_1) with two latents. z_1 is dra
 z_2 depends on it: that divergence is taken at the sample. No step-by-step model is ever unrolled in training,
 and p_T reaches k frames ahead at once.
 
+Of that loss alone the states learn where things are and not which way they move, though the beliefs know: to
+tell of a motion costs nats until p_T makes use of it, and p_T has nothing to use until it is told. So in
+training a state may have to explain a frame before its own as well, x_3 at t_3 = t_2 - j, j = min(past, t_2):
+
+    loss' = loss - log p_D(x_3 | z_3),   z_3 = z_2 + r(z_2, j)
+
+which is minus the ELBO of both frames. One decoder draws both, so it soon says which way a state has to move.
+r is a map of its own: in p_T the gradients of pixels, which are larger, leave its own task unlearned.
+
 As a codec, the code of a clip is the smoothed state of its first frame, and decoding rolls the state out.
 """
 
@@ -24,13 +33,14 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..core.errors import DataError
 from ..core.noise import Noise
 from ..distributions.base import Distribution
 from ..distributions.gaussian import Gaussian
-from ..nets.temporal import Belief, GatedMap
+from ..nets.blocks import zeroed
+from ..nets.plain import MlpEncoder
+from ..nets.temporal import Belief, GaussianMap
 from .codec import Codec
 from .likelihood import Likelihood
 from .trace import Conditional, Latent, LatentVariableModel, Trace
@@ -46,6 +56,7 @@ class TdVae(LatentVariableModel, Codec):
     frames, jump       length of a decoded clip; the longest k
     width              of the belief and of the maps between Gaussians
     pairs              pairs (t_1, t_2) drawn from a clip at a time; the ELBO is of all their frames
+    past               in training a state explains the frame so many before its own as well; 0: its own only
     """
 
     def __init__(
@@ -59,17 +70,22 @@ class TdVae(LatentVariableModel, Codec):
         jump: int,
         width: int = 128,
         pairs: int = 4,
+        past: int = 0,
     ) -> None:
         super().__init__()
         if not 1 <= jump < frames:
             raise ValueError(f"a jump of {jump} frames does not fit into clips of {frames}")
         if pairs < 1:
             raise ValueError(f"at least one pair of times is drawn, not {pairs}")
-        self.latent, self.frames, self.jump, self.pairs = latent, frames, jump, pairs
+        if not 0 <= past < frames:
+            raise ValueError(f"a frame {past} back does not exist in clips of {frames}")
+        self.latent, self.frames, self.jump, self.pairs, self.past = latent, frames, jump, pairs, past
         self.belief = Belief(encoder, features, width)
-        self.believe = GatedMap(width, latent, width)
-        self.smooth = GatedMap(latent + 2 * width + jump, latent, width)
-        self.move = GatedMap(latent + jump, latent, width)
+        self.believe = GaussianMap(width, latent, width)
+        self.smooth = GaussianMap(latent + 2 * width + 2, latent, width)
+        self.move = GaussianMap(latent + 2, latent, width)
+        _still(self.move.net)
+        self.recall = _still(MlpEncoder(latent + 2, (), latent, width=width)) if past else None
         self.decoder, self.likelihood = decoder, likelihood
 
     @property
@@ -103,13 +119,17 @@ class TdVae(LatentVariableModel, Codec):
         return self.likelihood(frames.unflatten(0, z.shape[:2]).transpose(1, 2))
 
     def _steps(self, steps: Tensor, z: Tensor) -> Tensor:
-        """k = 1 ... jump as a one-hot vector for every state."""
-        return F.one_hot(steps - 1, self.jump).to(z).expand(*z.shape[:-1], -1)
+        """k as two numbers for every state, 2 k / jump - 1 and 1 / k; below 0 a way back."""
+        k = steps.to(z)[..., None]
+        return torch.cat([2.0 * k / self.jump - 1.0, 1.0 / k], -1).expand(*z.shape[:-1], -1)
 
     # -------------------------------------------------------------------------------- training
 
     def trace(self, x: Tensor, *, noise: Noise) -> Trace:
-        """Two latents for each of `pairs` random pairs of times; the data are the later frames."""
+        """Two latents for each of `pairs` random pairs of times; the data are the later frames.
+
+        In training these are followed by the frames `past` before them, where that is asked for.
+        """
         return self.tracer(x)(noise)
 
     def tracer(self, x: Tensor) -> Callable[[Noise], Trace]:
@@ -128,10 +148,20 @@ class TdVae(LatentVariableModel, Codec):
                 Latent(z_1, smoothed, self.believed(before)),
                 Latent(z_2, now, self.moved(z_1, steps), sampled=True),
             )
-            data = _at(x.transpose(1, 2).flatten(2), first + steps).unflatten(2, (x.shape[1], *x.shape[3:]))
-            return Trace(self.likelihood_of(z_2), data.transpose(1, 2), latents)
+            states, times = self._explained(z_2, first + steps)
+            data = _at(x.transpose(1, 2).flatten(2), times).unflatten(2, (x.shape[1], *x.shape[3:]))
+            return Trace(self.likelihood_of(states), data.transpose(1, 2), latents)
 
         return draw
+
+    def _explained(self, z: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """States and the times whose frames they explain: z at `times`, in training also what was before."""
+        if self.recall is None or not self.training:
+            return z, times
+        back = times.clamp_max(self.past)
+        way = torch.cat([z, self._steps(back, z)], -1)
+        before = z + self.recall(way.flatten(0, 1)).reshape(z.shape)
+        return torch.cat([z, before], 1), torch.cat([times, times - back], 1)
 
     def _times(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """t_1 and k, (B, pairs): k uniform on 1 ... jump, then t_1 uniform where the clip has room."""
@@ -182,6 +212,12 @@ class TdVae(LatentVariableModel, Codec):
     def decode(self, z: Tensor) -> Tensor:
         """The clip (B, C, frames, *space) that is expected from the state of its first frame."""
         return self.images(torch.cat([z[:, None], self.rollout(z, self.frames - 1)], 1))
+
+
+def _still(net: MlpEncoder) -> MlpEncoder:
+    """The network with its last layer at zero: what it adds to is left as it is."""
+    zeroed(net.net[-1])
+    return net
 
 
 def _gaussian(parts: tuple[Tensor, Tensor]) -> Gaussian:

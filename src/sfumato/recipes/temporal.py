@@ -29,10 +29,11 @@ def td_vae(
     facts: Facts,
     *,
     jump: int = 0,
-    latent: int = 32,
+    latent: int = 16,
     width: int = 0,
     belief: int = 128,
     pairs: int = 8,
+    past: int = 3,
     warmup: float = 0.0,
     components: int = 16,
     batch: int = 32,
@@ -47,6 +48,7 @@ def td_vae(
                  without two sides of 8 or more, the width of perceptrons; 0: 256
     belief       numbers of the belief, and width of the maps between Gaussians
     pairs        pairs of times drawn from each clip in a training step
+    past         in training a state explains the frame so many before its own as well; 0: as in the paper
     warmup       examples (up to 1: share of the training) over which the weight of the KL rises from 0
     components   largest number of components of the prior on first states
     batch        clips in a training step
@@ -66,7 +68,16 @@ def td_vae(
         )
     encoder, decoder = _frame_networks(facts.frame, latent, width)
     model = lazy(TdVae)(
-        encoder, decoder, likelihood_of(facts), latent, FEATURES, facts.frames, jump, belief, pairs
+        encoder,
+        decoder,
+        likelihood_of(facts),
+        latent,
+        FEATURES,
+        facts.frames,
+        jump,
+        belief,
+        pairs,
+        min(past, facts.frames - 1),
     )
     return lazy(Recipe)(
         model=lazy(Generator)(codec=model, density=lazy(MixturePrior)(latent, components)),
