@@ -36,7 +36,7 @@ def td_vae(
     past: int = 3,
     warmup: float = 0.0,
     components: int = 16,
-    batch: int = 32,
+    batch: int = 16,
 ) -> Recipe:
     """A temporal-difference VAE of clips: predicts frames at once or step by step (Gregor et al. 2019).
 
@@ -86,7 +86,7 @@ def td_vae(
                 name="td-vae",
                 objective=lazy(Elbo)(warmup=warmup),
                 on="codec",
-                rate=lazy(Cosine)(peak=4e-3),
+                rate=lazy(Cosine)(peak=3e-3),
                 batch=batch,
             ),
             lazy(Fit)(name="prior", on="density", through="codec"),
