@@ -99,8 +99,8 @@ def learns_variance(generator: Generator) -> bool:
 
 
 def solver_name(solver: Solver[Any]) -> str:
-    """The word for a solver; its class name where it has none."""
-    return next((k for k, v in SOLVERS.items() if v is type(solver)), type(solver).__name__)
+    """The word for a solver; its class name, in small letters, where it has none."""
+    return next((k for k, v in SOLVERS.items() if v is type(solver)), type(solver).__name__.lower())
 
 
 def solver_words(solver: Solver[Any]) -> str:
