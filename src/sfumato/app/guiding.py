@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..core.errors import RefusedError, UsageError
+from ..evaluation.steps import many
 from ..guidance.strength import Interval, within
 from ..models.classifier import Classifier, NoisyClassifier
 from ..models.codec import Pixels
@@ -222,7 +223,7 @@ def check_interval(run: Opened, plan: Plan) -> None:
     near = min(visited, key=lambda log_snr: max(low - log_snr, log_snr - high))
     raise UsageError(
         f"--guidance-interval {low:g},{high:g} leaves no guidance: no level that this plan visits lies in it",
-        where=f"{plan.steps} of log-SNR {visited[0]:.4g} to {visited[-1]:.4g}",
+        where=f"{many(plan.steps, 'level')} of log-SNR {visited[0]:.4g} to {visited[-1]:.4g}",
         remedy=f"Widen it as far as the nearest, {near:.4g}, or take more steps.",
     )
 

@@ -73,7 +73,8 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; defau
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", help="fp32 (default), or bf16: two to three times as fast where the processor has it."
+        "--precision",
+        help="fp32 (default), or bf16: two to four times as fast where the processor has it.",
     ),
 ]
 Size = Annotated[str | None, typer.Option("--size", help="Image size: 64 or 48x64 (height x width).")]

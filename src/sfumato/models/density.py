@@ -44,7 +44,7 @@ class Plan:
     clip                clamp every prediction of x_0 to [-1, 1]
     start               sigma/alpha at which the reverse process starts, from the condition's first guess
                         noised to there; None: from pure noise
-    precision           fp32, or bf16: products and convolutions of the denoiser in bfloat16
+    precision           fp32, or bf16: products of the denoiser, and of its guide, in bfloat16
     """
 
     steps: int = 18

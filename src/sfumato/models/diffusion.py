@@ -19,6 +19,7 @@ a condition nor a guide) is refused: it would change nothing.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, ClassVar, final
 
 from torch import Tensor
@@ -56,7 +57,8 @@ class Diffusion(Density):
         levels = self.levels(plan)
         x = start * levels[0].sigma if plan.start is None else levels[0].mix(self.guess(cond), start)
         denoiser, solver = self.wrapped(plan, cond)
-        with Compute(PRECISIONS[plan.precision]).context(x.device):
+        rounded = plan.precision != Plan.precision  # float32 leaves what a caller has chosen
+        with Compute(PRECISIONS[plan.precision]).context(x.device) if rounded else nullcontext():
             return integrate(denoiser, solver, levels, x, cond=cond, noise=noise)
 
     def levels(self, plan: Plan) -> list[Level]:

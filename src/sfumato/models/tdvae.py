@@ -20,7 +20,8 @@ training a state may have to explain a frame before its own as well, x_3 at t_3 
 
     loss' = loss - log p_D(x_3 | z_3),   z_3 = z_2 + r(z_2, j)
 
-which is minus the ELBO of both frames. One decoder draws both, so it soon says which way a state has to move.
+which is minus the ELBO of both frames (of a second drawing of x_3 where j >= k: that one was seen). One
+decoder draws both, so it soon says which way a state has to move.
 r is a map of its own: in p_T the gradients of pixels, which are larger, leave its own task unlearned.
 
 As a codec, the code of a clip is the smoothed state of its first frame, and decoding rolls the state out.
@@ -119,7 +120,7 @@ class TdVae(LatentVariableModel, Codec):
         return self.likelihood(frames.unflatten(0, z.shape[:2]).transpose(1, 2))
 
     def _steps(self, steps: Tensor, z: Tensor) -> Tensor:
-        """k as two numbers for every state, 2 k / jump - 1 and 1 / k; below 0 a way back."""
+        """k as two numbers for every state, 2 k / jump - 1 and 1 / k."""
         k = steps.to(z)[..., None]
         return torch.cat([2.0 * k / self.jump - 1.0, 1.0 / k], -1).expand(*z.shape[:-1], -1)
 

@@ -19,6 +19,7 @@ from ..nets.plain import ConvDecoder, ConvEncoder, MlpDecoder, MlpEncoder
 from ..objectives.elbo import Elbo
 from ..training.rates import Cosine
 from ..training.stage import Fit, Recipe, Stage
+from .dials import check_legal
 from .sizes import likelihood_of
 
 FEATURES = 64  # numbers that describe a frame to the belief
@@ -66,6 +67,7 @@ def td_vae(
             where=facts.source or None,
             remedy=f"Choose a jump from 1 to {facts.frames - 1}, or longer clips.",
         )
+    check_legal("td-vae", "past", past, past >= 0, "0 or more; 3 is usual")
     encoder, decoder = _frame_networks(facts.frame, latent, width)
     model = lazy(TdVae)(
         encoder,
