@@ -23,7 +23,7 @@ METHODS = {
 DATA, EXAMPLES, SEEDS = "mnist", 100_000, (0,)
 
 
-def labs(claim):
+def labs(claim, settings=None):
     for seed in SEEDS:
         yield Lab(
             claim,
@@ -33,6 +33,7 @@ def labs(claim):
             judge=60_000,
             seed=seed,
             count=1500,
+            settings=settings,
             test=claim.data(f"{DATA}-test"),
         )
 

@@ -20,19 +20,22 @@ METHODS = {
     "shortcut": ("shortcut", 18_000, {}),
     "progressive": ("progressive", 6_600, {"first": 16, "batch": 16}),
 }
-EXAMPLES = 90_000
 
 
-def run(claim):
-    lab = Lab(
+def labs(claim, settings=None):
+    yield Lab(
         claim,
         claim.data("cifar10-train"),
         recipe="diffusion",
-        examples=EXAMPLES,
+        examples=90_000,
         judge=60_000,
         seed=0,
         count=1000,
+        settings=settings,
         test=claim.data("cifar10-test"),
     )
-    contest(claim, [lab], METHODS)
+
+
+def run(claim):
+    contest(claim, labs(claim), METHODS)
     goals(claim, list(METHODS))

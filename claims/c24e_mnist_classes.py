@@ -11,25 +11,10 @@ of the teacher's DDIM, UniPC and DPM-Solver++(2M) at 50 calls, and below the bes
 The held-out images that judge a model were also there in training, to choose among its averages.
 """
 
-from .c24c_mnist import EXAMPLES, METHODS, SEEDS
-from .distilling import Lab, contest, goals
-
-
-def labs(claim):
-    for seed in SEEDS:
-        yield Lab(
-            claim,
-            claim.data("mnist-train"),
-            recipe="diffusion",
-            examples=EXAMPLES,
-            judge=60_000,
-            seed=seed,
-            count=1500,
-            settings={"conditional": True},
-            test=claim.data("mnist-test"),
-        )
+from .c24c_mnist import METHODS, labs
+from .distilling import contest, goals
 
 
 def run(claim):
-    contest(claim, labs(claim), METHODS)
+    contest(claim, labs(claim, {"conditional": True}), METHODS)
     goals(claim, list(METHODS))

@@ -11,21 +11,10 @@ of the teacher's DDIM, UniPC and DPM-Solver++(2M) at 50 calls, and below the bes
 The held-out images that judge a model were also there in training, to choose among its averages.
 """
 
-from .c24d_cifar import EXAMPLES, METHODS
-from .distilling import Lab, contest, goals
+from .c24d_cifar import METHODS, labs
+from .distilling import contest, goals
 
 
 def run(claim):
-    lab = Lab(
-        claim,
-        claim.data("cifar10-train"),
-        recipe="diffusion",
-        examples=EXAMPLES,
-        judge=60_000,
-        seed=0,
-        count=1000,
-        settings={"conditional": True},
-        test=claim.data("cifar10-test"),
-    )
-    contest(claim, [lab], METHODS)
+    contest(claim, labs(claim, {"conditional": True}), METHODS)
     goals(claim, list(METHODS))
