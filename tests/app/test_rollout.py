@@ -50,6 +50,7 @@ def test_a_roll_out_is_drawn_and_told(clip_run, tmp_path, capsys):
     told = answer(capsys)
     assert told["seen"] == 4 and set(told["mse"]) == {"step by step", "jumped"}
     assert all(len(v) == 3 for v in told["mse"].values()) and len(told["entropy"]) == 8
+    assert len(told["standing still"]) == 3
     with Image.open(told["grid"]) as picture:
         assert picture.width > 4 * 12 and picture.height > 6 * 12
 
@@ -62,6 +63,17 @@ def test_the_errors_are_those_of_the_frames(clip_run):
         assert found.mse[name] == pytest.approx(by_hand, rel=1e-5)
     assert torch.equal(found.ways["jumped"][:, :, 0], found.ways["step by step"][:, :, 0])
     assert len(found.first(2).truth) == 2 and found.first(2).mse == found.mse
+
+
+def test_beside_them_stands_what_the_last_frame_seen_would_cost(clip_run):
+    """By hand; and nothing where nothing moves, whatever a model predicts."""
+    run = sfumato.open(clip_run)
+    found, x = rollout(run, count=5), run.data.held_out.batch(range(5)).x
+    by_hand = [float((x[:, :, 4] - x[:, :, 5 + k]).square().mean()) for k in range(3)]
+    assert found.still == pytest.approx(by_hand, rel=1e-5) and min(by_hand) > 0
+    assert f"standing still: mean squared error {by_hand[0]:.4f} one frame ahead" in found.lines()[2]
+    frozen = predicted(run.model.codec, x[:, :, :1].expand_as(x), 5)
+    assert frozen.still == [0.0] * 3 and min(frozen.mse["jumped"]) > 0
 
 
 def test_only_seen_frames_enter_a_prediction_and_draws_differ(clip_run):

@@ -39,6 +39,7 @@ class Rollout:
     """What came, and what was predicted from `seen` frames: clips (n, C, K, *space) of frames 1 ... K later.
 
     mse       of every k, in model units, by way: "step by step", "jumped"
+    still     the same of the last frame seen, shown again at every k: what knowing nothing of motion costs
     seconds      one prediction of the last frame took for all clips, by way
     transitions  the part of it that led to the last state
     entropy   of the state believed after 1, 2 ... frames, in nats, the mean over the clips
@@ -49,6 +50,7 @@ class Rollout:
     truth: Tensor
     ways: dict[str, Tensor]
     mse: dict[str, list[float]]
+    still: list[float]
     seconds: dict[str, float]
     transitions: dict[str, float]
     entropy: list[float]
@@ -71,17 +73,17 @@ class Rollout:
     def to_json(self) -> dict[str, Any]:
         """The numbers, as plain JSON values."""
         times = {"seconds": self.seconds, "transitions": self.transitions}
-        return {"seen": self.seen, "mse": self.mse, "entropy": self.entropy} | times
+        errors = {"mse": self.mse, "standing still": self.still}
+        return {"seen": self.seen, **errors, "entropy": self.entropy} | times
 
     def lines(self) -> list[str]:
         """The numbers in words."""
-        told = []
-        for name, errors in self.mse.items():
-            told.append(
-                f"{name}: mean squared error {errors[0]:.4f} one frame ahead, {errors[-1]:.4f} after "
-                f"{len(errors)}; {1000 * self.transitions[name]:.1f} ms to the last state, "
-                f"{1000 * self.seconds[name]:.1f} to its frame"
-            )
+        told = [
+            f"{name}: {_course(errors)}; {1000 * self.transitions[name]:.1f} ms to the last state, "
+            f"{1000 * self.seconds[name]:.1f} to its frame"
+            for name, errors in self.mse.items()
+        ]
+        told.append(f"standing still: {_course(self.still)}")
         sure = (
             f"{self.entropy[0]:.1f} nats after 1 frame, {self.entropy[self.seen - 1]:.1f} after {self.seen}"
         )
@@ -153,11 +155,20 @@ def predicted(model: TdVae, x: Tensor, seen: int, seeds: Sequence[int] = ()) -> 
         transitions = {name: timed(way, x.device) for name, way in to_last.items()}
         seconds = {name: timed(partial(_drawn, model, way), x.device) for name, way in to_last.items()}
         entropy = torch.stack([model.believed(b).entropy().mean() for b in beliefs.unbind(1)])
-    truth = x[:, :, seen : seen + ahead].cpu()
-    mse = {name: (v - truth).square().transpose(0, 2).flatten(1).mean(1).tolist() for name, v in ways.items()}
-    return Rollout(
-        seen, x[:, :, seen - 1 : seen].cpu(), truth, ways, mse, seconds, transitions, entropy.tolist()
-    )
+    last, truth = x[:, :, seen - 1 : seen].cpu(), x[:, :, seen : seen + ahead].cpu()
+    mse = {name: _errors(v, truth) for name, v in ways.items()}
+    still = _errors(last, truth)
+    return Rollout(seen, last, truth, ways, mse, still, seconds, transitions, entropy.tolist())
+
+
+def _errors(frames: Tensor, truth: Tensor) -> list[float]:
+    """Mean squared error of frames (n, C, K or 1, *space), for every k of the truth's."""
+    return (frames - truth).square().transpose(0, 2).flatten(1).mean(1).tolist()
+
+
+def _course(errors: Sequence[float]) -> str:
+    """How an error grows with the distance, in words."""
+    return f"mean squared error {errors[0]:.4f} one frame ahead, {errors[-1]:.4f} after {len(errors)}"
 
 
 def _drawn(model: TdVae, way: Callable[[], Tensor]) -> Tensor:
