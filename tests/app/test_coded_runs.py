@@ -3,12 +3,16 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
+import sfumato
 from sfumato.app.cli import run as command
 from sfumato.app.codes import in_words
 from sfumato.app.console import Console
 from sfumato.app.train import Budget, train
+from sfumato.app.units import principal
 from sfumato.evaluation.codes import LevelCodes
 from sfumato.evaluation.protocol import Metric
 from sfumato.evaluation.spread import Estimate
@@ -74,3 +78,31 @@ def test_a_likelihood_asked_of_codes_leads_to_the_bound_there_is(coded, capsys):
     assert command(["likelihood", str(coded), "--json"]) == 2
     refused = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert "discrete codes" in refused["error"] and f"sfumato evaluate {coded}" in refused["remedy"]
+
+
+def test_codes_are_traversed_along_the_directions_of_their_embeddings(coded, tmp_path, capsys):
+    words = ["traverse", str(coded), "--latents", "2", "-n", "3", "--out", str(tmp_path)]
+    assert command([*words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert list(said["spread"]) == ["0", "1"] and said["spread"]["0"] >= said["spread"]["1"] > 0
+    assert (tmp_path / "traverse.png").exists()
+    assert command(words) == 0
+    assert "direction 1 has" in capsys.readouterr().out
+    run = sfumato.open(coded)
+    (near,) = run.traverse(1, 3, reach=1e-6).rows.values()
+    assert np.array_equal(near[0], near[2]), "a way of no length leads nowhere"
+    (far,) = run.traverse(1, 3, reach=30.0).rows.values()
+    assert not np.array_equal(far[0], far[2])
+
+
+def test_principal_directions_are_those_the_vectors_were_made_of():
+    """Vectors m + sum_j s_j (+-1) v_j, every choice of signs once: mean m, deviations s_j, directions v_j."""
+    ways = torch.linalg.qr(torch.randn(7, 7, generator=torch.Generator().manual_seed(0)))[0][:3]
+    mean, spreads = torch.arange(7.0), torch.tensor([3.0, 2.0, 0.5])
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    found = principal(mean + (signs * spreads) @ ways, 3)
+    torch.testing.assert_close(found.mean, mean)
+    torch.testing.assert_close(found.spreads, spreads)
+    torch.testing.assert_close((found.ways @ ways.T).abs(), torch.eye(3), atol=1e-5, rtol=0)
+    assert (found.ways.gather(1, found.ways.abs().argmax(1, keepdim=True)) > 0).all()
+    assert principal(signs[:3], 8).ways.shape == (2, 3), "three points span a plane"

@@ -3,13 +3,11 @@
 import itertools
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sfumato.app.paths import ends_of, path
-from sfumato.app.run import Run
 from sfumato.core.condition import Condition
 from sfumato.core.errors import DataError, UsageError
 from sfumato.core.noise import Noise
@@ -187,10 +185,10 @@ def test_the_way_between_codes_is_quantised_and_its_ends_are_theirs(quantizer):
         every = torch.arange(q.size)[None]
         assert torch.equal(q.nearest(q.lookup(every)), every)
     a, b = vq.encode(images(2)), vq.encode(images(2, seed=9))
-    assert torch.equal(vq.between(a, b, 0.0), a) and torch.equal(vq.between(a, b, 1.0), b)
-    assert torch.equal(vq.between(a, a, 0.4), a)
+    here, there = vq.embed(a), vq.embed(b)
+    assert torch.equal(vq.nearest(here), a) and torch.equal(vq.nearest(there), b)
     for weight in (0.25, 0.5):  # no code lies nearer to the line than the one taken
-        way = vq.between(a, b, weight).split(vq.lengths, 1)
+        way = vq.nearest(torch.lerp(here, there, weight)).split(vq.lengths, 1)
         for q, taken, one, two in zip(
             vq.quantizers, way, a.split(vq.lengths, 1), b.split(vq.lengths, 1), strict=True
         ):
@@ -198,6 +196,17 @@ def test_the_way_between_codes_is_quantised_and_its_ends_are_theirs(quantizer):
             gaps = (q.lookup(torch.arange(q.size)[None])[:, :, None] - line[..., None]).square().sum(1)
             mine = (q.lookup(taken) - line).square().sum(1)
             torch.testing.assert_close(mine, gaps.min(-1).values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("quantizer", [lambda: VectorQuantizer(6, 4), lambda: ScalarQuantizer((3, 4, 2))])
+def test_codes_along_a_straight_line_of_embeddings_never_turn_back(quantizer):
+    """c(t) nearest to e + t v: the two inequalities of nearness add up to (t - s) <e(c(t)) - e(c(s)), v> >= 0."""
+    vq = codec(2, quantizer)
+    e = vq.embed(vq.encode(images(1)))
+    way = torch.randn(e.shape[1], generator=torch.Generator().manual_seed(3))
+    steps = torch.linspace(-3.0, 3.0, 25)[:, None]
+    along = vq.embed(vq.nearest(e + steps * way)) @ way
+    assert (along.diff() >= -1e-4).all() and along[-1] > along[0]
 
 
 @pytest.mark.parametrize(("levels", "classes"), [(1, 0), (2, 3)])
@@ -210,13 +219,6 @@ def test_a_path_leads_from_the_sample_of_one_seed_to_that_of_another(levels, cla
     for k, seed in ((0, 4), (2, 5)):
         alone = model.sample(1, given=Given(label=ends[0].label), seeds=seeds_of(seed, 1))
         torch.testing.assert_close(x[k], alone[0])
-
-
-def test_codes_are_not_traversed_and_it_is_said_what_serves():
-    model = generator(1)
-    with pytest.raises(UsageError, match="runs/x has discrete codes") as caught:
-        Run.traverse(SimpleNamespace(generator=model, path="runs/x"))
-    assert "sfumato interpolate runs/x" in caught.value.remedy
 
 
 def batch_of(n=8):

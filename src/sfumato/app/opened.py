@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.facts import Facts
 from ..models.density import Plan
 from ..models.generator import Generator
 from ..models.given import Given
+from ..models.trace import LatentVariableModel
 from ..training.rundir import RunDir
 from ..training.stage import Recipe
+from .rows import Images
 from .weights import Weights
 
 
@@ -41,4 +43,12 @@ class Opened(Protocol):
 
     def given(self, count: int, class_name: str | None, plan: Plan | None = None) -> Given:
         """The class asked for, as labels."""
+        ...
+
+    def latent(self) -> tuple[Generator, LatentVariableModel]:
+        """The generator that owns a small latent z, and its model; UsageError where there is none."""
+        ...
+
+    def images(self, x: Tensor) -> Images:
+        """Model values (n, C, *space) as images in the depth of the training data."""
         ...

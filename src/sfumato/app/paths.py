@@ -45,4 +45,5 @@ def path(generator: Generator, name: str, a: Given, b: Given, count: int) -> Ten
         return torch.cat([slerp(one, two, w) for w in weights])
     assert isinstance(codec, VqVae)
     with torch.inference_mode():
-        return torch.cat([codec.between(one, two, w) for w in weights])
+        here, there = codec.embed(one), codec.embed(two)
+        return codec.nearest(torch.cat([torch.lerp(here, there, w) for w in weights]))

@@ -24,10 +24,21 @@ class Reconstructions:
 class Traversals:
     """Rows of images by name, and (latent, what it carries), most first; `word`: nats of KL, or spread.
 
-    Of a ladder the latents are its levels, and `levels` shows samples level by level.
+    of: what the latents are, "z" where they are units of one. Of a ladder they are its levels, and `levels`
+    shows samples level by level; of discrete codes they are directions of their embeddings.
     """
 
     rows: dict[str, Images]
     carried: tuple[tuple[int, float], ...]
     word: str
     levels: dict[str, Images] = field(default_factory=dict)
+    of: str = "z"
+
+    def lines(self) -> list[str]:
+        """What each latent carries, in words."""
+        verb = "carries" if self.word == "nats" else "has"
+        names = [f"z[{i}]" if self.of == "z" else f"{self.of} {i + 1}" for i, _ in self.carried]
+        return [
+            f"{name} {verb} {value:.2f} {self.word}"
+            for name, (_, value) in zip(names, self.carried, strict=True)
+        ]

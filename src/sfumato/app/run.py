@@ -28,13 +28,11 @@ from ..data.dataset import Batch, Dataset, Split
 from ..data.facts import Facts
 from ..data.pixels import from_model, to_model
 from ..data.sources import open_data, open_like
-from ..evaluation.units import units
 from ..models.classifier import NoisyClassifier
 from ..models.density import Plan
 from ..models.diffusion import Diffusion
 from ..models.generator import Generator
 from ..models.given import Given, seeds_of
-from ..models.hvae import Hvae
 from ..models.reconstruction import Reconstruction
 from ..models.trace import LatentVariableModel
 from ..models.vqvae import VqVae
@@ -44,14 +42,13 @@ from .conversions import conversions
 from .device import best_device
 from .drawing import blocks, origin
 from .guiding import sampler
-from .levels import moved, title
 from .names import plan_line
 from .paths import MOVED, ends_of, path
 from .planning import plan_of
 from .progress import Pace
 from .rows import Images, Reconstructions, Traversals
 from .student import check_student, finest
-from .units import ranked
+from .traversals import Around
 from .weights import Weights, described, read_weights, recipe_of
 
 NO_DATA = (
@@ -63,13 +60,7 @@ CHANGED = (
     "the data have changed since this run was trained (or are read otherwise: since 0.1.0 pictures that the "
     "program made and runs below the data are left out, and .jfif and .jpe files are read)"
 )
-NO_UNITS = (
-    "Codes are names without an order, so there is nothing to move one along. See the way between two "
-    "samples instead: sfumato interpolate {0}; or traverse a vae."
-)
 QUICK = Compute(torch.float32, torch.channels_last, compiled=True)  # equal to rounding, a tenth faster
-RANKED_BY = 2048  # held-out images that say what a latent carries
-LEVELS_BY = 256  # the same of a level of a ladder
 
 
 def as_images(stored: Images) -> Images:
@@ -279,10 +270,7 @@ class Run:
         rows = {}
         for names in moved:
             moves = {name: path(generator, name, ends[0], ends[1], count) for name in names}
-            start = {
-                n: getattr(ends[0], n).expand(count, *getattr(ends[0], n).shape[1:]) for n in ends[0].names
-            }
-            x = generator.sample(count, plan, Given(**(start | moves)), seeds=seeds_of(seed, 1) * count)
+            x = generator.sample(count, plan, replace(ends[0], **moves), seeds=seeds_of(seed, 1) * count)
             rows[" and ".join(names)] = self.images(x)
         return rows
 
@@ -299,59 +287,25 @@ class Run:
         """One latent at a time around a sample's z (of `class_name`), the one that carries most first.
 
         It goes from -reach to +reach standard deviations of its prior; of the codes where it has none. A
-        level of a ladder goes towards another draw of itself, and arrives there at a reach of 2.5.
+        level of a ladder goes towards another draw of itself, and arrives there at a reach of 2.5; discrete
+        codes go along the directions in which their embeddings spread most.
         """
         if not (math.isfinite(reach) and reach > 0.0):
             raise UsageError(
                 f"a reach of {reach:g}", remedy="Standard deviations, above 0: e.g. --reach 2.5."
             )
-        if isinstance(self.generator.codec, VqVae):
-            raise UsageError(f"{self.path} has discrete codes", remedy=NO_UNITS.format(self.path))
-        _, model = self.latent()
         part = self.unseen("Train again on more images, or with held-out ones: --test.")
         plan = self.plan(**asked)
-        given = self.given(1, class_name, plan)
-        if isinstance(model, Hvae):
-            return self._levels(model, part, latents, count, reach, seed, plan)
-        ranking = ranked(model, batches(part, min(RANKED_BY, len(part)), self.device))
-        here = self.generator.draw(seeds_of(seed, 1), plan, given)
-        assert here.z is not None
-        rows = {}
-        for unit in ranking.units[:latents]:
-            z = here.z.repeat(count, 1)
-            steps = torch.linspace(-reach, reach, count, device=z.device, dtype=z.dtype)
-            z[:, unit.index] = unit.middle + unit.spread * steps
-            others = {
-                n: getattr(here, n).expand(count, *getattr(here, n).shape[1:]) for n in here.names - {"z"}
-            }
-            x = self.generator.sample(count, plan, Given(z=z, **others), seeds=seeds_of(seed, 1) * count)
-            rows[ranking.title(unit)] = self.images(x)
-        return Traversals(rows, tuple((u.index, u.carries) for u in ranking.units[:latents]), ranking.word)
-
-    def _levels(
-        self, model: Hvae, part: Dataset, latents: int, count: int, reach: float, seed: int, plan: Plan
-    ) -> Traversals:
-        """The traversal of a ladder."""
-        shown = batches(part, min(LEVELS_BY, len(part)), self.device)
-        nats = [level.kl.value for level in units(model, (batch.x for batch in shown))]
-        order = sorted(range(len(nats)), key=lambda i: -nats[i])[:latents]
-        here, there = self.generator.draw(seeds_of(seed, count), plan), seeds_of(seed, 2)[1:]
-        other = self.generator.draw(there, plan).z
-        assert here.z is not None and other is not None
-        rows, levels = {}, {}
-        for level in order:
-            z = moved(model, here.z[:1], other, level, count, reach)
-            rows[title(model, level, nats[level])] = self._drawn(
-                here, z, plan, [seeds_of(seed, 1)[0]] * count
-            )
-        for level in range(len(nats)):
-            z = model.up_to(here.z, level + 1)
-            levels[title(model, level, nats[level])] = self._drawn(here, z, plan, seeds_of(seed, count))
-        return Traversals(rows, tuple((i, nats[i]) for i in order), "nats", levels)
-
-    def _drawn(self, given: Given, z: Tensor, plan: Plan, seeds: list[int]) -> Images:
-        """Images of codes z, everything else as given."""
-        return self.images(self.generator.sample(len(z), plan, replace(given, z=z), seeds=seeds))
+        around = Around(
+            self,
+            plan,
+            self.given(1, class_name, plan),
+            seed,
+            count,
+            reach,
+            lambda most: batches(part, min(most, len(part)), self.device),
+        )
+        return around.traversals(latents)
 
     # -------------------------------------------------------------------------------- in words
 

@@ -5,10 +5,12 @@
     otherwise            the spread of z_j over held-out images, about the middle of its values
 
 The second serves autoencoders, whose code has no distribution, and models of clips, with latents of pairs.
+Of discrete codes no unit goes anywhere, but their embeddings have principal directions.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -68,3 +70,25 @@ def ranked(model: LatentVariableModel, batches: Iterable[Batch]) -> Ranking:
 
 def _sorted(units: list[Unit]) -> tuple[Unit, ...]:
     return tuple(sorted(units, key=lambda u: -u.carries))
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The mean (M,) of some vectors, and the directions (k, M) and deviations (k,) of their spread."""
+
+    mean: Tensor
+    ways: Tensor
+    spreads: Tensor
+
+
+def principal(vectors: Tensor, most: int) -> Principal:
+    """The principal directions of vectors (n, M), those of largest spread first; n - 1 of them at most.
+
+    Each points to where its largest component is positive, so that it is the same on every machine.
+    """
+    mean = vectors.mean(0)
+    _, singular, ways = torch.linalg.svd(vectors - mean, full_matrices=False)
+    kept = min(most, len(vectors) - 1, vectors.shape[1])
+    ways, largest = ways[:kept], ways[:kept].abs().argmax(1, keepdim=True)
+    spreads = singular[:kept] / math.sqrt(len(vectors))
+    return Principal(mean, ways * ways.gather(1, largest).sign(), spreads)

@@ -116,17 +116,16 @@ class VqVae(Codec):
             above = level.hand_down(values, above)
         return self.decoder(above).clamp(-1.0, 1.0)
 
-    def between(self, a: Tensor, b: Tensor, weight: float) -> Tensor:
-        """Codes (B, N) on the way from codes a to codes b: quantised (1 - weight) e_a + weight e_b.
+    def embed(self, codes: Tensor) -> Tensor:
+        """The embeddings of codes (B, N), those of all places and levels in one row (B, M)."""
+        parts = zip(self.quantizers, codes.split(self.lengths, 1), strict=True)
+        return torch.cat([quantizer.lookup(part).flatten(1) for quantizer, part in parts], 1)
 
-        Each place goes over the codes whose embeddings lie nearest to the straight line, from a to b.
-        """
-        found = []
-        parts = (codes.split(self.lengths, 1) for codes in (a, b))
-        for level, one, two in zip(self._down(), *parts, strict=True):
-            here, there = level.quantizer.lookup(one), level.quantizer.lookup(two)
-            found.append(level.quantizer.nearest(torch.lerp(here, there, weight)))
-        return torch.cat(found, 1)
+    def nearest(self, values: Tensor) -> Tensor:
+        """The codes (B, N) of the embeddings nearest to values (B, M) at each place: embed's inverse."""
+        sizes = [q.dim * length for q, length in zip(self.quantizers, self.lengths, strict=True)]
+        parts = zip(self.quantizers, values.split(sizes, 1), strict=True)
+        return torch.cat([q.nearest(part.unflatten(1, (q.dim, -1))) for q, part in parts], 1)
 
     @torch.no_grad()
     def fit(self, x: Tensor, label: Tensor | None = None, *, seed: int = 0) -> None:

@@ -14,6 +14,10 @@ over whole steps: forward only adds up what it sees, `settle` learns from it onc
 micro-batches nor processes matter. A code that none of the last patience * K vectors chose is dead (its
 share is below 1 / patience of a fair one) and is put where a vector of this step lies. Which vectors those
 can be is drawn by position: each example offers one vector to a random slot; slots offered exactly one count.
+
+Use is counted over epochs. In the first, which may be longer than the training, the share of codes used so far
+is a lower bound on the epoch's. It says something from n = 20 K vectors on: were each vector as likely to
+choose one code as another, a code would be missed with probability (1 - 1/K)^n <= exp(-20).
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from ..core.noise import Noise
 from .kmeans import kmeans, nearest
 
 SLOTS = 256  # for vectors offered to dead codes; of 128 examples about 78 meet no other
+ENOUGH = 20  # vectors for each code, from which on those not chosen yet tell something
 UNUSED = 1e-6  # average number of vectors a step below which a code keeps its place
 
 
@@ -117,6 +122,15 @@ class Quantizer(nn.Module, ABC):
         """The share of codes used in the last complete epoch, () float; NaN before the first has ended."""
         used = (self.former > 0).float().mean()
         return torch.where(self.former.sum() > 0, used, torch.full_like(used, math.nan))
+
+    def used_so_far(self) -> Tensor:
+        """The share of codes used in the first epoch as far as it goes, () float: a lower bound on `usage`.
+
+        NaN before 20 vectors for each code were seen, and where `usage` is known.
+        """
+        used = (self.counts > 0).float().mean()
+        tells = (self.former.sum() == 0) & (self.counts.sum() >= ENOUGH * self.size)
+        return torch.where(tells, used, torch.full_like(used, math.nan))
 
     def _count(self, codes: Tensor) -> None:
         if self.training:
@@ -276,8 +290,9 @@ class ScalarQuantizer(Quantizer):
         return 2.0 * digits / self._along(self.levels - 1, place) - 1.0
 
     def nearest(self, values: Tensor) -> Tensor:
-        """Every number of values, in [-1, 1], rounded by itself, (B, *grid)."""
-        digits = torch.round(self._along(self.levels - 1, values) * (1.0 + values) / 2).long()
+        """Every number of values, cut to [-1, 1], rounded by itself, (B, *grid)."""
+        unit = (1.0 + values.clamp(-1.0, 1.0)) / 2
+        digits = torch.round(self._along(self.levels - 1, values) * unit).long()
         return (digits * self._along(self.basis, values)).sum(1)
 
     def _along(self, values: Tensor, z: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ def command(
     latents: Annotated[
         int,
         typer.Option(
-            "--latents", min=1, help="How many latents (of a ladder: levels), those that carry most."
+            "--latents",
+            min=1,
+            help="How many latents (of a ladder levels, of codes directions), the foremost.",
         ),
     ] = 8,
     count: Count = 9,
@@ -41,6 +43,7 @@ def command(
     """Write a row for each latent, by the KL it carries (nats), or by its spread in an autoencoder.
 
     Of a ladder a row for each level, and a second picture: samples level by level, finer ones at their means.
+    Of discrete codes a row for each direction in which their embeddings spread, rounded to the nearest codes.
     """
     from ..pictures import ready, write_rows
     from ..run import open_run
@@ -54,10 +57,5 @@ def command(
     drawn = {"grid": str(grid)}
     if result.levels:
         drawn["levels"] = str(write_rows(opened, result.levels, out, "levels"))
-    verb, name = ("carries", "kl") if result.word == "nats" else ("has", result.word)
-    of = "level {}" if result.levels else "z[{}]"
-    lines = [
-        f"{of.format(i + bool(result.levels))} {verb} {value:.2f} {result.word}"
-        for i, value in result.carried
-    ]
-    console.answer({**drawn, name: dict(result.carried)}, [*lines, *drawn.values()])
+    name = "kl" if result.word == "nats" else result.word
+    console.answer({**drawn, name: dict(result.carried)}, [*result.lines(), *drawn.values()])
