@@ -15,9 +15,9 @@ micro-batches nor processes matter. A code that none of the last patience * K ve
 share is below 1 / patience of a fair one) and is put where a vector of this step lies. Which vectors those
 can be is drawn by position: each example offers one vector to a random slot; slots offered exactly one count.
 
-Use is counted over epochs. In the first, which may be longer than the training, the share of codes used so far
-is a lower bound on the epoch's. It says something from n = 20 K vectors on: were each vector as likely to
-choose one code as another, a code would be missed with probability (1 - 1/K)^n <= exp(-20).
+Use is counted over epochs. In the first, which may outlast the training, the share of codes used so far is a
+lower bound on the epoch's. It says something from n = 20 K vectors on: were each vector as likely to choose
+one code as another, a code would be missed with probability (1 - 1/K)^n <= exp(-20).
 """
 
 from __future__ import annotations

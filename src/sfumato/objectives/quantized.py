@@ -9,6 +9,7 @@ else it follows averages. It is no likelihood: how many bits the codes cost is t
 
 `codes_used`, the share of all codes chosen at least once in the last complete epoch, is reported with each
 step once an epoch has ended (NaN before, which no reader is shown): a perplexity over a batch misleads.
+The note `codes_used_so_far` bounds it from below in the first epoch, once enough vectors were seen.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Quantized(Objective, Judge):
         self.beta, self.variance, self.epoch = beta, variance, epoch
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
-        """Terms `reconstruction`, `commitment`, `codes_used` and perhaps `codebook`; note `codes_used`."""
+        """Terms `reconstruction`, `commitment`, `codes_used` and perhaps `codebook`; notes by level."""
         assert isinstance(model, VqVae)
         reading = model.read(batch.x, noise=noise)
         used = torch.stack([quantizer.usage() for quantizer in model.quantizers])
@@ -55,7 +56,8 @@ class Quantized(Objective, Judge):
         pulls = [coded.pull for coded in reading.levels if coded.pull is not None]
         if pulls:
             terms["codebook"], weights["codebook"] = torch.stack(pulls).sum(0), 1.0
-        return Loss(terms, weights, {"codes_used": used})
+        so_far = torch.stack([quantizer.used_so_far() for quantizer in model.quantizers])
+        return Loss(terms, weights, {"codes_used": used, "codes_used_so_far": so_far})
 
     def judge(self, model: nn.Module, batch: Batch, *, noise: Noise) -> Mapping[str, Tensor]:
         """`loss`: the share of the data's variance that the reconstruction does not explain."""
