@@ -1,7 +1,7 @@
 """The ways of computing a network: the same mathematics, at another speed.
 
 Four things can be chosen without changing what is computed: bfloat16 for matrix products and
-convolutions, the memory layout, the fused kernel of norms (fused.py), and compiled blocks. Which
+convolutions, the memory layout, the compiled kernel of norms and GELU (fused.py), and compiled blocks. Which
 pays depends on the processor and on the network (bfloat16 is worth between nothing and 5 times);
 the trainer finds it out by trial steps.
 """
@@ -22,15 +22,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .blocks import ResidualBlock
 from .dit import TransformerBlock
 from .fused import NormSilu, kernel
+from .gelu import Gelu
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BLOCKS = (ResidualBlock, TransformerBlock)
+_FUSED = (NormSilu, Gelu)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
 class Compute:
-    """dtype: of products and convolutions; compiled: norms fused (CPU) or blocks compiled (elsewhere)."""
+    """dtype: of products and convolutions; compiled: the fused kernel (CPU), compiled blocks (elsewhere)."""
 
     dtype: torch.dtype = torch.float32
     memory_format: torch.memory_format = torch.contiguous_format
@@ -65,14 +67,14 @@ class Compute:
 
 
 def fuse(module: nn.Module, on: bool = True) -> bool:
-    """Switch the fused kernel of every norm of a module on or off; whether it is on afterwards.
+    """Switch the fused kernel of every norm and GELU of a module on or off; whether it is on afterwards.
 
     The first call on a machine compiles it (about a second). False: there is no compiler, and the
     plain path computes the same.
     """
     code = kernel() if on else None
     for part in module.modules():
-        if isinstance(part, NormSilu):
+        if isinstance(part, _FUSED):
             part.kernel = code
     return code is not None
 
@@ -107,18 +109,18 @@ def compile_blocks(module: nn.Module, on: bool = True) -> None:
 @contextmanager
 def twice_differentiable(module: nn.Module) -> Iterator[None]:
     """The module for now without what knows no second derivative: fused kernels, compiled blocks."""
-    norms = [(part, part.kernel) for part in module.modules() if isinstance(part, NormSilu)]
+    fused = [(part, part.kernel) for part in module.modules() if isinstance(part, _FUSED)]
     blocks = [part for part in module.modules() if isinstance(part, _BLOCKS)]
     compiled = [(part, part._compiled_call_impl) for part in blocks]
     try:
-        for norm, _ in norms:
-            norm.kernel = None
+        for part, _ in fused:
+            part.kernel = None
         for block in blocks:
             block._compiled_call_impl = None
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        for norm, code in norms:
-            norm.kernel = code
+        for part, code in fused:
+            part.kernel = code
         for block, call in compiled:
             block._compiled_call_impl = call

@@ -38,6 +38,7 @@ from ..core.condition import NOTHING, Condition
 from .attention import CrossAttention, attend, count_heads
 from .blocks import crop_to, depth_to_space, pad_to, space_to_depth, zeroed
 from .embed import Embedding, present_or_null, refuse_unknown, with_concat
+from .gelu import Gelu
 
 FASTEST, SLOWEST = 1.0, 1e-4  # radians per position
 
@@ -123,7 +124,7 @@ class TransformerBlock(nn.Module):
         self.heads, self.dropout = count_heads(width, head_dim), dropout
         self.norm_attention, self.norm_mlp = plain_norm(width), plain_norm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp_in, self.mlp_out = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.mlp_in, self.gelu, self.mlp_out = nn.Linear(width, hidden), Gelu(), nn.Linear(hidden, width)
         self.cross = CrossAttention(width, token_dim, head_dim=head_dim) if token_dim else None
 
     def forward(self, h: Tensor, modulation: Tensor, text: Tensor | None = None) -> Tensor:
@@ -133,7 +134,7 @@ class TransformerBlock(nn.Module):
         h = h + gate * self.out(attend(q, k, v, self.heads))
         if self.cross is not None and text is not None:
             h = self.cross(h.transpose(1, 2), text).transpose(1, 2)
-        inner = F.gelu(self.mlp_in(_modulated(self.norm_mlp(h), shift_mlp, scale_mlp)), approximate="tanh")
+        inner = self.gelu(self.mlp_in(_modulated(self.norm_mlp(h), shift_mlp, scale_mlp)))
         if self.dropout:
             inner = F.dropout(inner, self.dropout, self.training)
         return h + gate_mlp * self.mlp_out(inner)

@@ -9,7 +9,8 @@ compiled once per machine in about a second by the machine's own C++ compiler an
 cache; without a compiler everything works, slower.
 
 The kernel serves feature maps on the CPU in float32 and bfloat16, laid out channels last; everything
-else takes the plain path, with the same result up to rounding.
+else takes the plain path, with the same result up to rounding. The compiled library also holds the
+GELU of transformers (gelu.py).
 """
 
 from __future__ import annotations
@@ -42,15 +43,19 @@ class Kernel:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library, self.name = library, Path(library._name).name
+        names = ((torch.float32, "float32"), (torch.bfloat16, "bfloat16"))
         self.functions = {
             dtype: (getattr(library, f"forward_{name}"), getattr(library, f"backward_{name}"))
-            for dtype, name in ((torch.float32, "float32"), (torch.bfloat16, "bfloat16"))
+            for dtype, name in names
         }
+        self.gelu = {dtype: getattr(library, f"gelu_{name}") for dtype, name in names}
         for forward, backward in self.functions.values():
             sizes = [ctypes.c_int64] * 5
             forward.argtypes = [*sizes, ctypes.c_float, *[ctypes.c_void_p] * 8]
             backward.argtypes = [*sizes, *[ctypes.c_void_p] * 13]
             forward.restype = backward.restype = None
+        for function in self.gelu.values():
+            function.argtypes, function.restype = [ctypes.c_int64, *[ctypes.c_void_p] * 3], None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Kernel:
         return self

@@ -3,7 +3,7 @@
 bfloat16 keeps float32's range with eight bits of precision. Under autocast matrix products and
 convolutions run in it; weights, gradients, averages, normalisations and losses stay float32. It is
 never float16, whose range would need a loss scale. The layout with channels innermost suits
-convolution kernels; `compiled` fuses norms on a CPU and compiles blocks elsewhere. All are decided
+convolution kernels; `compiled` takes the fused kernel on a CPU and compiles blocks elsewhere. All are decided
 by measurement (pilot.py), stored in the checkpoint, and bfloat16 is given up after a divergence.
 """
 
@@ -20,7 +20,7 @@ from ..nets.compute import Compute
 
 @dataclass(frozen=True)
 class Execution:
-    """bf16: mixed precision; channels_last: layout of weights; compiled: fused norms or blocks."""
+    """bf16: mixed precision; channels_last: layout of weights; compiled: the fused kernel or blocks."""
 
     bf16: bool = False
     channels_last: bool = False
