@@ -233,10 +233,14 @@ def cases(size, nets, compile_too, device):
 
 def ours(size, ways, device):
     if size == "patches":
-        rows = [Case("sfumato DiT", way, size, sfumato, dtype, FIRST, device) for way, dtype, _ in ways[:2]]
+        plain = [Case("sfumato DiT", way, size, sfumato, dtype, FIRST, device) for way, dtype, _ in ways[:2]]
+        fused = [
+            Case("sfumato DiT", f"{way}, fused", size, sfumato, dtype, FIRST, device, fused=True)
+            for way, dtype, _ in ways[:2]
+        ]
         way = "bf16, channels last, fused"
         unet = Case("sfumato U-Net", way, size, lambda _: sfumato("small"), BF16, LAST, device, fused=True)
-        return [*rows, unet]
+        return [*plain, *fused, unet]
     ways = [*ways, ("fp32, channels last, fused", FP32, LAST), ("bf16, channels last, fused", BF16, LAST)]
     found = [Case("sfumato", w, size, sfumato, d, m, device, fused="fused" in w) for w, d, m in ways]
     if size != "digits":
