@@ -90,13 +90,25 @@ def test_extremes_stay_finite_and_nan_is_let_through(dtype):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", [0, 1, 7, 33, 511, 512, 513, 20_001])
 def test_an_element_depends_on_nothing_but_itself(size, dtype):
-    """Any size, any place and any number of threads: samples are independent of their batch to the bit."""
+    """Any size, any place: samples are independent of their batch to the bit."""
     u, dy = torch.randn(2, size + 3).to(dtype)
     y, dx = fast()(u), derivative(fast(), u, dy)
     part = slice(3, None)  # begins off every boundary
     assert torch.equal(fast()(u[part]), y[part])
     assert torch.equal(derivative(fast(), u[part], dy[part]), dx[part])
     assert torch.equal(fast()(u.flip(0)), y.flip(0))
+
+
+def test_the_number_of_threads_changes_nothing():
+    u, dy, before = torch.randn(50_001), torch.randn(50_001), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append((fast()(u), derivative(fast(), u, dy)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
 
 def test_gradients_of_any_layout_are_taken():
