@@ -200,7 +200,7 @@ def test_the_way_between_codes_is_quantised_and_its_ends_are_theirs(quantizer):
 
 @pytest.mark.parametrize("quantizer", [lambda: VectorQuantizer(6, 4), lambda: ScalarQuantizer((3, 4, 2))])
 def test_codes_along_a_straight_line_of_embeddings_never_turn_back(quantizer):
-    """c(t) nearest to e + t v: the two inequalities of nearness add up to (t - s) <e(c(t)) - e(c(s)), v> >= 0."""
+    """c(t) nearest to e + t v: both inequalities of nearness give (t - s) <e(c(t)) - e(c(s)), v> >= 0."""
     vq = codec(2, quantizer)
     e = vq.embed(vq.encode(images(1)))
     way = torch.randn(e.shape[1], generator=torch.Generator().manual_seed(3))
