@@ -11,9 +11,10 @@ file. Clips (moving-digits, gtsrb-tracks, lpc-walk) are for td-vae, images for a
 For each data set of images a `classifier` judges (of `odd` and of clips the library's plain statistics do);
 then `train`, `evaluate` on 1,000 samples. Frechet distance with that of as many real images, mean squared
 error of reconstructions of held-out images (model units), SSIM, bits/dim of held-out images where the model
-has a bound, and seconds of processor time for training all stages. Of clips also `rollout`: the squared
-error of every frame ahead, step by step and jumped, beside standing still, over 100 held-out clips. One
-seed, EXAMPLES images or clips a training; no recipe was tuned.
+has a bound (a Bernoulli of grey values, as beta-vae has, gives none; td-vae bounds frames given the past),
+and seconds of processor time for training all stages. Of clips also `rollout`: the squared error of every
+frame ahead, step by step and jumped, beside standing still, over 100 held-out clips. One seed, EXAMPLES
+images or clips a training; no recipe was tuned.
 
 A row that is there is not made again, and the table holds every row there is: several processes can each
 make those of some data sets, and whoever comes last writes all of them.
