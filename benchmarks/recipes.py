@@ -69,7 +69,7 @@ def odd_folder(source, folder):
     folder.mkdir(parents=True, exist_ok=True)
     rows = parquet.read_table(source, columns=["image"]).column("image").slice(0, ODD).to_pylist()
     for i, row in enumerate(rows):
-        image, path = Image.open(BytesIO(row["image"]["bytes"])).convert("RGB"), folder / f"{i:03d}"
+        image, path = Image.open(BytesIO(row["bytes"])).convert("RGB"), folder / f"{i:03d}"
         match i % 8:
             case 0:
                 image.convert("L").save(path.with_suffix(".png"))
@@ -167,10 +167,10 @@ def contact_sheet(rows, folder, picture, side, path):
     for row in rows:
         found = folder / f"{row['data']}-{row['recipe']}" / "samples" / picture
         if found.exists():
-            image = Image.open(found).convert("RGB")
+            image = Image.open(found).convert("RGBA")  # the gaps between pictures are transparent
             image.thumbnail((side - 10, side - 10))
             place = names.index(row["data"]), recipes.index(row["recipe"])
-            sheet.paste(image, (place[0] * side + 5, place[1] * side + 5))
+            sheet.paste(image, (place[0] * side + 5, place[1] * side + 5), image)
     sheet.save(path)
 
 
