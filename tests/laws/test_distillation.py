@@ -166,6 +166,23 @@ def test_exact_leaps_of_any_length_are_a_fixed_point_of_the_shortcut_loss():
         return objective.error(place._replace(density=density), Noise([1], rows=BATCH))
 
     assert float(loss(Leaps()).max()) < 1e-12 and float(loss(gaussian()).max()) > 1e-3
+    objective.follower = gaussian()  # an average makes the two leaps: exact ones are no fixed point of its
+    assert float(loss(Leaps()).max()) > 1e-3
+    objective.follower = Leaps()
+    assert float(loss(Leaps()).max()) < 1e-12
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_shortcut_keeps_an_average_of_its_weights_where_it_is_asked_to(average):
+    objective = Shortcut(TIMES, Unweighted(), Angle(STD), Leap(STD), 8, teaching=EXACT, average=average)
+    model = generator(gaussian(), geometric())
+    objective.open(model, 100)
+    student = model.density.denoiser
+    student.net.scale.data.fill_(2.0)
+    objective.after_step(model, 8)
+    behind = objective.behind(student)
+    assert (behind is student) is (average == 0.0)
+    assert behind.net.scale.item() == pytest.approx(1.1 if average else 2.0)
 
 
 @pytest.mark.parametrize("first", [2, 8])

@@ -21,19 +21,17 @@ from abc import ABC, abstractmethod
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.condition import Condition
 from ..core.noise import Noise
 from ..core.shapes import event_mean
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.level import Level
-from ..diffusion.scaling import Scaled
 from ..diffusion.schedule import Schedule
 from ..diffusion.times import Times
 from ..samplers.solver import Solver
-from .denoising import diffusion_of
-from .distiller import Distiller, Scene, Teaching, frozen, ratios
+from .distiller import Distiller, Scene, Teaching, ratios
 
 MOST_STAGES = 30  # of easing: a gap of 2^-30 t is far above float64's rounding, and far below the network's
 HUBER = 0.00054  # Song & Dhariwal 2023, sec. 3.3, for a mean over elements
@@ -153,29 +151,10 @@ class SelfConsistency(Distiller):
         dropout: float = 0.0,
         start: float | None = None,
     ) -> None:
-        super().__init__(teaching, dropout, start, alone=isinstance(pairing, Mixed))
-        if not 0.0 <= average < 1.0 or huber < 0:
-            raise ValueError(f"a decay lies in [0, 1) and c is not negative: {average}, {huber}")
-        self.times, self.spacing, self.pairing = times, spacing, pairing
-        self.average, self.huber = average, huber
-        self.follower: Scaled | None = None
-
-    def open(self, model: nn.Module, target: int) -> None:
-        """The teacher, and the average of the student's weights if there is one."""
-        super().open(model, target)
-        if self.average:
-            student = diffusion_of(model)[1].denoiser
-            assert isinstance(student, Scaled)
-            self.follower = Scaled(frozen(student.net), student.scaling)
-
-    @torch.no_grad()
-    def after_step(self, model: nn.Module, seen: int) -> None:
-        """Move the target's weights towards the student's."""
-        if self.follower is None:
-            return
-        student = diffusion_of(model)[1].denoiser
-        for mine, theirs in zip(self.follower.parameters(), student.parameters(), strict=True):
-            mine.lerp_(theirs, 1.0 - self.average)
+        super().__init__(teaching, dropout, start, alone=isinstance(pairing, Mixed), average=average)
+        if huber < 0:
+            raise ValueError(f"c is not negative: {huber}")
+        self.times, self.spacing, self.pairing, self.huber = times, spacing, pairing, huber
 
     def error(self, scene: Scene, noise: Noise) -> Tensor:
         """Distance between the two answers over the distance of their ratios, (B,)."""
@@ -188,8 +167,7 @@ class SelfConsistency(Distiller):
         with torch.no_grad():
             teacher = student if self.alone else self.taught
             x_r = self.pairing.earlier(teacher, scene.x, eps, x_t, t, r, scene.cond)
-            follower = student if self.follower is None else self.follower
-            target = follower(x_r, r, scene.cond).mean
+            target = self.behind(student)(x_r, r, scene.cond).mean
         answer = student(x_t, t, scene.cond).mean
         return pseudo_huber(answer, target, self.huber) / (t_ratio - r_ratio).to(answer.dtype)
 

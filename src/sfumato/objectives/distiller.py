@@ -67,8 +67,7 @@ class Teaching:
 
     def copy(self, student: Denoiser) -> Scaled:
         """The student's network as it stands, frozen, read as the teacher's."""
-        if not isinstance(student, Scaled):
-            raise TypeError(f"a student is a network read through a scaling, not a {type(student).__name__}")
+        student = scaled(student)
         return Scaled(frozen(student.net), self.scaling or student.scaling)
 
     def wrapped(self, teacher: Denoiser) -> Denoiser:
@@ -108,6 +107,7 @@ class Distiller(Objective, Judge):
     dropout   part of the examples whose condition is dropped
     start     largest sigma/alpha that is trained, for a student that starts from a first guess; None: all
     alone     whether the loss needs no teacher, so that none is kept
+    average   decay per step of the weights that make the student's own targets; 0: those it has
     """
 
     decides: bool = False
@@ -119,20 +119,39 @@ class Distiller(Objective, Judge):
         start: float | None = None,
         *,
         alone: bool = False,
+        average: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"a dropout probability lies in [0, 1], not at {dropout}")
+        if not 0.0 <= average < 1.0:
+            raise ValueError(f"a decay lies in [0, 1), not at {average}")
         self.teaching, self.dropout, self.start = teaching or Teaching(), dropout, start
         self.teacher: Scaled | None = None
-        self.alone, self.target = alone, 0
+        self.follower: Scaled | None = None
+        self.alone, self.average, self.target = alone, average, 0
 
     def open(self, model: nn.Module, target: int) -> None:
         """The student as it stands becomes the teacher; UsageError for a clock that does not fall."""
         _, density = diffusion_of(model)
         check_clock(density.schedule)
         self.teacher = None if self.alone else self.teaching.copy(density.denoiser)
+        if self.average:
+            student = scaled(density.denoiser)
+            self.follower = Scaled(frozen(student.net), student.scaling)
         self.target = target
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, seen: int) -> None:
+        """Move the average towards the student's weights."""
+        if self.follower is not None:
+            student = diffusion_of(model)[1].denoiser
+            for mine, theirs in zip(self.follower.parameters(), student.parameters(), strict=True):
+                mine.lerp_(theirs, 1.0 - self.average)
+
+    def behind(self, student: Denoiser) -> Denoiser:
+        """What makes the student's own targets: the average of its weights, or itself."""
+        return student if self.follower is None else self.follower
 
     @abstractmethod
     def error(self, scene: Scene, noise: Noise) -> Tensor:
@@ -179,6 +198,13 @@ def ratios(times: Times, scene: Scene) -> Tensor:
     first, last = (float(scene.schedule.log_snr(t)) for t in (1.0, max(scene.schedule.earliest, 1e-6)))
     log_snr = times.quantile(scene.schedule, scene.u).clamp(max(first, -40.0), min(last, 40.0))
     return torch.exp(-0.5 * log_snr)
+
+
+def scaled(student: Denoiser) -> Scaled:
+    """A student, which is a network read through a scaling; TypeError for another denoiser."""
+    if not isinstance(student, Scaled):
+        raise TypeError(f"a student is a network read through a scaling, not a {type(student).__name__}")
+    return student
 
 
 def frozen(module: nn.Module) -> nn.Module:

@@ -33,7 +33,10 @@ CELLS = 0.5  # of the examples that do not halve a leap: those that learn to cro
 
 @final
 class Shortcut(Distiller):
-    """`halved` is the part of the examples that halve a leap; `first` the steps of the finest grid."""
+    """`halved` is the part of the examples that halve a leap; `first` the steps of the finest grid.
+
+    average  decay per step of the weights that make the two leaps (Frans et al.: 0.999); 0: the student's own
+    """
 
     settled: bool = False
 
@@ -47,9 +50,10 @@ class Shortcut(Distiller):
         halved: float = 0.4,
         teaching: Teaching | None = None,
         start: float | None = None,
+        average: float = 0.0,
     ) -> None:
         alone = teaching is None or teaching.scale == 1.0
-        super().__init__(teaching, 0.0, start, alone=alone)
+        super().__init__(teaching, 0.0, start, alone=alone, average=average)
         if first < 2 or first & (first - 1) or not 0.0 <= halved <= 1.0:
             raise ValueError(f"a grid of a power of two steps, and a part of the examples: {first}, {halved}")
         self.times, self.weighting, self.grid, self.solver = times, weighting, grid, solver
@@ -70,7 +74,7 @@ class Shortcut(Distiller):
             if len(rows):
                 near, middle, end = (_rows(level, rows) for level in (t, u, s))
                 cond = scene.cond.map(lambda v: v[rows])
-                itself = self.teaching.limited(student)
+                itself = self.teaching.limited(self.behind(student))
                 far = one_for_two(self.solver, itself, x_t[rows], near, middle, end, cond)
                 target = target.index_copy(0, rows, far)
         answer = student(x_t, t, self.solver.towards(s, x_t, scene.cond)).mean

@@ -215,6 +215,7 @@ def shortcut(
     first: int = 64,
     halved: float = 0.4,
     guidance: float | None = None,
+    average: float = 0.0,
     peak: float = 5e-4,
     batch: int = 0,
     start: float | None = None,
@@ -225,6 +226,7 @@ def shortcut(
     first      steps of the finest grid, a power of two
     halved     part of the examples, 0 to 1, that learn that one step is two half as long; the rest denoise
     guidance   strength that is built in; as the teacher's plan unless said
+    average    decay per step of the weights that make the two steps, for instance 0.999; 0: the student's own
     peak       largest learning rate, of the stages after `matching` (there 0.001)
     batch      images in a training step; 0: as the teacher's
     start      refine the first guess from this ratio of noise to signal on (diffusevae)
@@ -249,6 +251,7 @@ def shortcut(
         halved,
         teaching_of(teacher, scale, None if before else scaling),
         start,
+        average,
     )
     stage = stage_of(teacher, "shortcut", objective, peak, batch, 1.0)
     grown = replace(teacher, model=told_the_end(teacher.model))
