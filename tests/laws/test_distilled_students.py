@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from distilled_worlds import BATCH, EXACT, ROW, SCHEDULES, TIMES, Flow, error, generator, name, scene
+from distilled_worlds import BATCH, EXACT, ROW, SCHEDULES, TIMES, Drops, Flow, error, generator, name, scene
 from exact_worlds import F64, STD, gaussian, gaussian_flow, line, mixture, starts
 from numpy.polynomial.hermite_e import hermegauss
 
 from sfumato.core.condition import NOTHING, Condition
 from sfumato.core.noise import Noise
+from sfumato.data.dataset import Batch
 from sfumato.diffusion.clocks import geometric
 from sfumato.diffusion.denoiser import Denoiser, Posterior
 from sfumato.diffusion.paths import VarianceExploding, VariancePreserving
@@ -210,6 +211,28 @@ def test_the_target_is_the_followers_answer(scale):
     assert torch.equal(with_average, without) is (scale == 1.0)
     objective.error(place, Noise([1], rows=BATCH)).mean().backward()
     assert objective.follower.net.scale.grad is None and float(student.net.scale.grad.abs()) > 0
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        SelfConsistency(TIMES, Easing(STD, 8), Mixed(), 0.9, teaching=EXACT),
+        Shortcut(TIMES, Snr(1.0), Angle(STD), Leap(STD), 8, 0.5, EXACT, average=0.9),
+    ],
+    ids=name,
+)
+def test_dropout_rests_in_an_average_of_the_weights_too(objective):
+    """Its targets are those of evaluation in the training mode that a stage sets."""
+    model = generator(gaussian(), geometric())
+    model.density.denoiser.net = Drops(gaussian(), ROW, geometric().path)
+    model.density.denoiser.net.scale.data.mul_(0.9)
+    objective.open(model, 1000)
+    x = STD * Noise([2], rows=BATCH).normal((BATCH, 1), F64)
+    batch, losses = Batch(x, None, torch.arange(BATCH)), []
+    for mode in (True, False):
+        objective.train(mode)
+        losses.append(objective(model, batch, noise=Noise([1], rows=BATCH), seen=900).total)
+    assert torch.equal(*losses) and float(losses[0].detach().mean()) > 0
 
 
 def wavy(x, level):

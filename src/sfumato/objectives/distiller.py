@@ -159,8 +159,9 @@ class Distiller(Objective, Judge):
 
     def forward(self, model: nn.Module, batch: Batch, *, noise: Noise, seen: int) -> Loss:
         """The single term `distillation`, of a network without dropout (see the module)."""
-        if self.teacher is not None:
-            self.teacher.eval()
+        for fixed in (self.teacher, self.follower):
+            if fixed is not None:
+                fixed.eval()
         generator, density = diffusion_of(model)
         x, cond = generator.observe(batch, noise=noise)
         cond = droppable(cond, self.dropout, len(x), noise)
