@@ -13,6 +13,7 @@ from sfumato.app.codes import in_words
 from sfumato.app.console import Console
 from sfumato.app.train import Budget, train
 from sfumato.app.units import principal
+from sfumato.core.errors import DataError
 from sfumato.evaluation.codes import LevelCodes
 from sfumato.evaluation.protocol import Metric
 from sfumato.evaluation.spread import Estimate
@@ -106,3 +107,13 @@ def test_principal_directions_are_those_the_vectors_were_made_of():
     torch.testing.assert_close((found.ways @ ways.T).abs(), torch.eye(3), atol=1e-5, rtol=0)
     assert (found.ways.gather(1, found.ways.abs().argmax(1, keepdim=True)) > 0).all()
     assert principal(signs[:3], 8).ways.shape == (2, 3), "three points span a plane"
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_vectors_that_are_all_alike_have_no_direction(count):
+    """Nor does rounding make one, whatever their mean; and of those in a plane it makes no third."""
+    one = torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(DataError, match="all alike"):
+        principal(one.repeat(count, 1), 8)
+    plane = torch.randn(7, 2, generator=torch.Generator().manual_seed(1)) @ torch.eye(2, 64)
+    assert len(principal(one + plane, 8).spreads) == 2

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.errors import DataError
 from ..core.noise import Noise, seed_of
 from ..data.dataset import Batch
 from ..models.codec import Codec
 from ..models.trace import LatentVariableModel
+
+ROUNDING = 1e-5  # of the size of all vectors together: a spread that is none, in float32
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,17 @@ class Principal:
 def principal(vectors: Tensor, most: int) -> Principal:
     """The principal directions of vectors (n, M), those of largest spread first; n - 1 of them at most.
 
-    Each points to where its largest component is positive, so that it is the same on every machine.
+    Each points to where its largest component is positive, so that it is the same on every machine. What
+    spreads by no more than rounding is no direction; DataError where none is left.
     """
     mean = vectors.mean(0)
     _, singular, ways = torch.linalg.svd(vectors - mean, full_matrices=False)
-    kept = min(most, len(vectors) - 1, vectors.shape[1])
+    kept = min(most, len(vectors) - 1, int((singular > ROUNDING * vectors.norm()).sum()))
+    if not kept:
+        raise DataError(
+            f"no direction to go in: the codes of the unseen images ({len(vectors):,}) are all alike",
+            remedy="Train again with more held-out ones: --test. Of dead codes sfumato evaluate tells.",
+        )
     ways, largest = ways[:kept], ways[:kept].abs().argmax(1, keepdim=True)
     spreads = singular[:kept] / math.sqrt(len(vectors))
     return Principal(mean, ways * ways.gather(1, largest).sign(), spreads)
