@@ -166,3 +166,12 @@ def test_a_collapsed_codebook_is_told_while_training(tmp_path, count, over):
     )
     made.fit()
     assert any(f"codes of level 1 of 1 were used {over}" in text for text in notes(made))
+
+
+def test_a_training_of_scalar_codes_is_not_told_to_make_them_scalar(tmp_path):
+    made = trainer(tmp_path / "run", examples=80, count=16, scalar=True, codes=256, dim=None, patience=None)
+    for part in made.model.codec.levels[0].to_code.parameters():
+        part.requires_grad_(False).zero_()  # every image has one code
+    made.fit()
+    (told,) = (text for text in notes(made) if "codes of level 1 of 1 were used" in text)
+    assert "fewer codes" in told and "scalar" not in told

@@ -17,7 +17,6 @@ from ..evaluation.protocol import Metric, Protocol
 from ..evaluation.scene import About
 from ..evaluation.spread import mean_of
 from ..models.vqvae import VqVae
-from ..nets.quantize import ScalarQuantizer
 from ..training.watch import dead_codes
 from .latents import protocol_of, rebuilt
 from .run import Run, batches
@@ -44,8 +43,7 @@ def code_metrics(run: Run, held_out: Dataset, about: About) -> tuple[list[Metric
         used = Metric(f"codes used{name}", 100 * level.used, 0.0, protocol, False, unit="%", note=chosen)
         metrics += [used, replace(cost, note=uniform)]
     metrics += rebuilt(run, codec, held_out, about)
-    scalar = isinstance(codec.quantizers[0], ScalarQuantizer)
-    notes = in_words(levels, protocol.samples, scalar=scalar)
+    notes = in_words(levels, protocol.samples, scalar=codec.scalar)
     try:
         return [*metrics, _bits_per_dim(run, codec, held_out, nats, protocol)], notes
     except (UsageError, DataError) as why:

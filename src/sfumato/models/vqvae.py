@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..core.noise import Noise
 from ..nets.blocks import ResidualBlock, conv, resize_to
 from ..nets.fused import NormSilu
-from ..nets.quantize import Coded, Quantizer
+from ..nets.quantize import Coded, Quantizer, ScalarQuantizer
 from ..nets.spatial import SpatialEncoder, grid_of
 from .codec import Codec, Pixels
 
@@ -91,6 +91,11 @@ class VqVae(Codec):
     def quantizers(self) -> tuple[Quantizer, ...]:
         """One for each level, coarsest first."""
         return tuple(level.quantizer for level in self._down())
+
+    @property
+    def scalar(self) -> bool:
+        """Whether codes are rounded numbers, which have no codebook to collapse."""
+        return isinstance(self.quantizers[0], ScalarQuantizer)
 
     @property
     def lengths(self) -> tuple[int, ...]:

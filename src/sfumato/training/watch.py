@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from ..nets.quantize import ENOUGH
 from .advice import UNKNOWN, Advice, either
 
 # a latent unit that carries less than this many nats on average is not used
@@ -19,7 +20,7 @@ EXPLODED_NATS = 20.0
 # means further from the data's than this many of its standard deviations are a tint
 TINT = 0.25
 V_PREDICTION = "model.density.denoiser.scaling=VScaling"
-SO_FAR = "so far, with 20 vectors or more for each"
+SO_FAR = f"so far, with {ENOUGH} vectors or more for each"
 COLOURS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
 
 
@@ -88,9 +89,11 @@ def exploding(kl_per_unit: Sequence[float], advice: Advice = UNKNOWN) -> list[st
     ]
 
 
-def latents(notes: Mapping[str, Sequence[float]], done: float, advice: Advice = UNKNOWN) -> list[str]:
+def latents(
+    notes: Mapping[str, Sequence[float]], done: float, advice: Advice = UNKNOWN, *, scalar: bool = False
+) -> list[str]:
     """What an objective's notes say: kl_per_unit, kl_per_level (of a ladder), codes_used and,
-    where that is not known yet, codes_used_so_far.
+    where that is not known yet, codes_used_so_far. scalar: as of `dead_codes`.
 
     Units that do not speak yet may still do so: short of a collapse they are told of at the end (done = 1).
     """
@@ -98,7 +101,8 @@ def latents(notes: Mapping[str, Sequence[float]], done: float, advice: Advice = 
     levels = notes.get("kl_per_level", ())
     dead = sum(kl < UNUSED_NATS for kl in units) if done >= 1.0 else 0
     silent = empty_levels(levels, done, advice) if levels else of_units(units, dead, advice)
-    dying = dead_codes(notes.get("codes_used", ())) + dead_codes(notes.get("codes_used_so_far", ()), SO_FAR)
+    dying = dead_codes(notes.get("codes_used", ()), scalar=scalar)
+    dying += dead_codes(notes.get("codes_used_so_far", ()), SO_FAR, scalar=scalar)
     return [*silent, *exploding(units, advice), *dying]
 
 

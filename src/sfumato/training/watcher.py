@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from ..core.errors import OutOfMemoryError, StorageError
+from ..models.vqvae import VqVae
 from ..objectives.objective import Judge
 from . import watch
 from .advice import Advice
@@ -212,7 +213,8 @@ class Watcher:
         progress, run = self.progress, self.run
         notes = {name: note.flatten().tolist() for name, note in self.meter.notes().items()}
         done = progress.seen / max(progress.target, 1)
-        for text in watch.latents(notes, done, Advice.of(run.stage)):
+        scalar = isinstance(run.module, VqVae) and run.module.scalar
+        for text in watch.latents(notes, done, Advice.of(run.stage), scalar=scalar):
             self._note(text)
         if progress.looked == progress.seen:
             return
