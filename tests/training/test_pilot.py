@@ -39,6 +39,21 @@ def test_only_clear_gains_are_taken(table, expected):
     assert fastest(speeds(table), CPU, 1e4)[0].execution == expected
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_pays_in_bfloat16_alone_is_found_on_a_cpu_and_no_way_is_tried_twice(device):
+    """As a transformer's kernel: 1.03 times as fast in float32, 1.1 in bfloat16."""
+    tried = []
+
+    def attempt(way):
+        tried.append(way)
+        speed = 100.0 * (2.0 if way.bf16 else 1.0) * ((1.1 if way.bf16 else 1.03) if way.compiled else 1.0)
+        return Trial(way, speed, 0, 0.0)
+
+    best = fastest(attempt, torch.device(device), 1e4)[0].execution
+    assert best == (Execution(bf16=True, compiled=True) if device == "cpu" else Execution())
+    assert len(tried) == len(set(tried)) == (5 if device == "cpu" else 3)
+
+
 def test_preparation_is_charged_to_the_budget():
     attempt = speeds({"compiled": 2.0}, ready={"compiled": 30.0})
     assert not fastest(attempt, CPU, 100 * 30)[0].execution.compiled  # 30 s of training: no gain

@@ -3,9 +3,10 @@
 The steps are real ones and are undone: every tensor is put back from a copy, and since randomness is
 a function of position nothing else has to be. They answer three questions by measurement: which
 execution is fastest here, how many examples fit into a budget of hours, and what micro-batch fits
-into memory. Ways of computing are tried one change at a time (layout, compilation, precision), each
-kept if it is clearly faster, so that noise in the clock does not decide; the time it takes to
-prepare a way is charged against it.
+into memory. Ways of computing are tried one change at a time (layout, compilation, precision, and on a
+CPU compilation again, for what bfloat16 does not speed up is more of its time), each kept if it is
+clearly faster, so that noise in the clock does not decide; the time it takes to prepare a way is
+charged against it.
 """
 
 from __future__ import annotations
@@ -89,8 +90,14 @@ def fastest(attempt: Callable[[Execution], Trial], device: torch.device, example
     best = attempt(Execution())
     trials = [best]
     bf16 = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported())
-    for change in ({"channels_last": True}, {"compiled": True}, {"bf16": True})[: 3 if bf16 else 2]:
-        other = attempt(replace(best.execution, **change))
+    changes = [{"channels_last": True}, {"compiled": True}, *([{"bf16": True}] if bf16 else [])]
+    if device.type == "cpu":  # where it costs nothing: what gains little in float32 may gain in bfloat16
+        changes.append({"compiled": True})
+    for change in changes:
+        way = replace(best.execution, **change)
+        if any(trial.execution == way for trial in trials):
+            continue
+        other = attempt(way)
         trials.append(other)
         if other.seconds(examples) * MARGIN < best.seconds(examples):
             best = other
