@@ -25,7 +25,7 @@ MOVED = ("codes", "x_T", "z")  # entries of a sample between which there is a wa
 
 
 def ends_of(generator: Generator, plan: Plan, given: Given, seeds: Sequence[int]) -> list[Given]:
-    """The two samples of two seeds, all that they are made from; both have the first one's class."""
+    """The samples of some seeds, all that they are made from; all have the first one's class."""
     ends: list[Given] = []
     for seed in seeds:
         known = Given(label=ends[0].label) if ends else given
