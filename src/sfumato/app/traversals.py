@@ -29,9 +29,9 @@ from .paths import ends_of
 from .rows import Images, Traversals
 from .units import principal, ranked
 
-RANKED_BY = 2048  # unseen images that say what a latent carries
+RANKED_BY = 2048  # unseen images that say what a latent, or a direction, carries
 LEVELS_BY = 256  # the same of a level of a ladder
-NUMBERS = 2**24  # of all embeddings that directions are found in
+NUMBERS = 2**24  # of all embeddings that directions are found in: of large images fewer are looked at
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Around:
         assert here.codes is not None
         with torch.inference_mode():
             e = codec.embed(here.codes)
-            known = [codec.embed(codec.encode(b.x)) for b in self.unseen(max(2, NUMBERS // e.shape[1]))]
-            found = principal(torch.cat(known), latents)
+            most = max(2, min(RANKED_BY, NUMBERS // e.shape[1]))
+            found = principal(torch.cat([codec.embed(codec.encode(b.x)) for b in self.unseen(most)]), latents)
             rows = {}
             for j, (way, spread) in enumerate(zip(found.ways, found.spreads, strict=True), 1):
                 shift = (found.mean - e) @ way + spread * self.steps
