@@ -183,17 +183,17 @@ def test_usage_is_counted_over_an_epoch():
 
 
 def test_use_in_the_first_epoch_bounds_that_of_the_epoch_from_below():
-    """Said from 20 vectors a code on, never less than before, until the epoch has ended; a uniform use of
-    so many leaves out none (each with probability exp(-20)), and one of half the codes shows as half."""
+    """Said from 200 vectors a code on, never less than before, until the epoch has ended; a uniform use of
+    so many leaves out none (each with probability exp(-200)), and one of half the codes shows as half."""
     for reach, settled in ((10, 1.0), (5, 0.5)):
         quantizer = VectorQuantizer(10, 1, patience=0).train()
         quantizer.codebook.data.copy_(torch.arange(10.0)[:, None])
-        values = torch.randint(reach, (40, 1, 1, 10), generator=torch.Generator().manual_seed(0)).float()
+        values = torch.randint(reach, (40, 1, 1, 100), generator=torch.Generator().manual_seed(0)).float()
         told = [quantizer.used_so_far()]
         for value in values:
             assert quantizer.usage().isnan()
             quantizer(value)
-            quantizer.settle(400)
+            quantizer.settle(4000)
             told.append(quantizer.used_so_far())
         assert all(share.isnan() for share in told[:20]) and told[40].isnan()
         assert [float(share) for share in told[20:40]] == [settled] * 20 == [float(quantizer.usage())] * 20
@@ -204,7 +204,7 @@ def test_so_far_a_code_counts_from_when_it_is_first_chosen():
     quantizer.codebook.data.copy_(torch.arange(4.0)[:, None])
     told = []
     for value in (0.0, 0.0, 2.0, 0.0, 3.0):
-        quantizer(torch.full((1, 1, 40), value))
+        quantizer(torch.full((1, 1, 400), value))
         quantizer.settle(NEVER)
         told.append(float(quantizer.used_so_far()))
     assert math.isnan(told[0]) and told[1:] == [0.25, 0.5, 0.5, 0.75]

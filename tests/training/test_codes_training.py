@@ -149,17 +149,17 @@ def test_dead_codes_are_told_by_level_once_an_epoch_says_so():
 
 def test_in_the_first_epoch_so_far_is_told_and_after_it_no_more():
     (told,) = watch.latents({"codes_used": [math.nan], "codes_used_so_far": [0.1]}, 0.1)
-    assert "Only 10% of the codes of level 1 of 1 were used so far, with 20 vectors or more" in told
+    assert "Only 10% of the codes of level 1 of 1 were used so far, with 200 vectors or more" in told
     assert watch.latents({"codes_used": [math.nan] * 2, "codes_used_so_far": [0.6, math.nan]}, 0.1) == []
     assert watch.latents({"codes_used": [0.1], "codes_used_so_far": [math.nan]}, 1.0) == watch.dead_codes(
         [0.1]
     )
 
 
-@pytest.mark.parametrize(("count", "over"), [(40, "over the last epoch"), (4000, "so far, with 20 vectors")])
+@pytest.mark.parametrize(("count", "over"), [(40, "over the last epoch"), (4000, "so far, with 200 vectors")])
 def test_a_collapsed_codebook_is_told_while_training(tmp_path, count, over):
     """At the end of an epoch, and of more images than training sees as well."""
-    made = trainer(tmp_path / "run", examples=400, count=count, patience=0, gamma=0.0)
+    made = trainer(tmp_path / "run", examples=1000, count=count, patience=0, gamma=0.0)
     quantizer = made.model.codec.quantizers[0]
     quantizer.fit = lambda vectors, *, seed: quantizer.codebook.data.copy_(
         torch.cat([vectors[:1], 1e3 + torch.rand(quantizer.size - 1, quantizer.dim)])

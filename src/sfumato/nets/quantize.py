@@ -16,8 +16,8 @@ share is below 1 / patience of a fair one) and is put where a vector of this ste
 can be is drawn by position: each example offers one vector to a random slot; slots offered exactly one count.
 
 Use is counted over epochs. In the first, which may outlast the training, the share of codes used so far is a
-lower bound on the epoch's. It says something from n = 20 K vectors on: were each vector as likely to choose
-one code as another, a code would be missed with probability (1 - 1/K)^n <= exp(-20).
+lower bound on the epoch's. It is told from n = 200 K vectors on: by then a dead code has been restarted, and were
+each vector as likely to choose one code as another, one would be missed with probability (1 - 1/K)^n <= exp(-200).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ..core.noise import Noise
 from .kmeans import kmeans, nearest
 
 SLOTS = 256  # for vectors offered to dead codes; of 128 examples about 78 meet no other
-ENOUGH = 20  # vectors for each code, from which on those not chosen yet tell something
+ENOUGH = 200  # vectors for each code, from which on those never chosen tell something: twice the patience
 UNUSED = 1e-6  # average number of vectors a step below which a code keeps its place
 
 
@@ -126,7 +126,8 @@ class Quantizer(nn.Module, ABC):
     def used_so_far(self) -> Tensor:
         """The share of codes used in the first epoch as far as it goes, () float: a lower bound on `usage`.
 
-        NaN before 20 vectors for each code were seen, and where `usage` is known.
+        NaN before 200 vectors for each code were seen (a dead code has been restarted by then), and where
+        `usage` is known.
         """
         used = (self.counts > 0).float().mean()
         tells = (self.former.sum() == 0) & (self.counts.sum() >= ENOUGH * self.size)
