@@ -16,8 +16,9 @@ share is below 1 / patience of a fair one) and is put where a vector of this ste
 can be is drawn by position: each example offers one vector to a random slot; slots offered exactly one count.
 
 Use is counted over epochs. In the first, which may outlast the training, the share of codes used so far is a
-lower bound on the epoch's. It is told from n = 200 K vectors on: by then a dead code has been restarted, and were
-each vector as likely to choose one code as another, one would be missed with probability (1 - 1/K)^n <= exp(-200).
+lower bound on the epoch's. It is told from n = 200 K vectors on: a dead code has been restarted by then, and
+were each vector as likely to choose one code as another, one would be missed with probability
+(1 - 1/K)^n <= exp(-200).
 """
 
 from __future__ import annotations
