@@ -25,7 +25,7 @@ from sfumato.evaluation.frechet import frechet
 from sfumato.models.given import Given, seeds_of
 from sfumato.report import grid
 
-DIGITS, MNIST, JUDGE = 32_000, 60_000, 40_000
+DIGITS, MNIST, JUDGE = 128_000, 60_000, 40_000
 SAMPLES = 1000
 
 
