@@ -38,7 +38,7 @@ KINDS = {
     "cosine-hybrid": ("improved-ddpm", {}),
     "vdm": ("vdm", {}),
 }
-COMMON = {"width": WIDTH, "batch": 64, "stages.diffusion.rate": "Cosine", "stages.diffusion.rate.peak": 2e-3}
+COMMON = {"width": WIDTH, "batch": 16, "stages.diffusion.rate": "Cosine", "stages.diffusion.rate.peak": 2e-3}
 
 
 FIXED = {"beta": LargeVariance(), "posterior": SmallVariance()}
