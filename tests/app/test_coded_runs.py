@@ -13,8 +13,9 @@ from sfumato.app.codes import in_words
 from sfumato.app.console import Console
 from sfumato.app.train import Budget, train
 from sfumato.app.units import principal
-from sfumato.core.errors import DataError
+from sfumato.core.errors import DataError, UsageError
 from sfumato.evaluation.codes import LevelCodes
+from sfumato.evaluation.judge import check_enough
 from sfumato.evaluation.protocol import Metric
 from sfumato.evaluation.spread import Estimate
 from sfumato.training.watch import dead_codes
@@ -73,6 +74,22 @@ def test_an_evaluation_tells_the_use_of_codes_in_percent_and_in_words(coded, cap
     assert any(note.startswith(f"{number} of 16 codes used; perplexity") for note in said["notes"])
     cost = next(m["value"] for m in said["metrics"] if m["name"] == "bits per code")
     assert any(f"{cost:.2f} bits a code, uniform {math.log2(16):.2f}." in note for note in said["notes"])
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_is_drawn(coded, tmp_path, capsys):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 17, (9, 8, 8), dtype=np.uint8))
+    assert command(["evaluate", str(coded), "-n", "10", "--test", str(tmp_path / "few.npy")]) == 3
+    said = "".join(capsys.readouterr())
+    assert "9 images are held out; judging needs 10" in said and "Drawing" not in said
+
+
+@pytest.mark.parametrize(
+    ("counts", "error"), [((10, 9, 10), DataError), ((9, 10, 10), DataError), ((10, 10, 9), UsageError)]
+)
+def test_ten_of_each_side_are_enough_to_judge(counts, error):
+    check_enough(10, 10, 10)
+    with pytest.raises(error):
+        check_enough(*counts)
 
 
 def test_a_likelihood_asked_of_codes_leads_to_the_bound_there_is(coded, capsys):

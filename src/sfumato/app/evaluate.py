@@ -16,7 +16,7 @@ from ..core.noise import seed_of
 from ..core.shapes import rows_at_once
 from ..data.dataset import Dataset
 from ..evaluation.features import fingerprint_of
-from ..evaluation.judge import Generate, Judgement
+from ..evaluation.judge import Generate, Judgement, check_enough
 from ..evaluation.judge import evaluate as judged
 from ..evaluation.protocol import Metric
 from ..evaluation.scene import About
@@ -95,6 +95,9 @@ def evaluate(
     features, notes = judges(run, critic, train)
     notes += provenance(run, test, held_out, train)
     wanted = min(max(FEWEST, len(held_out)) if count is None else count, len(train))
+    check_enough(len(train), len(held_out), wanted)
+    if count is not None and wanted < count:
+        notes.append(f"{wanted:,} samples and not {count:,}: as many as there are training images.")
     labels = labels_like(train, wanted, seed) if "label" in generator.slots else None
     if labels is not None:
         notes.append("Samples have classes as often as the training images have them.")

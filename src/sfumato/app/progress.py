@@ -106,10 +106,10 @@ class Bar(Lines):
 
 class Pace:
     """How long the drawing of `total` images still takes: told once the first ones show that it takes long,
-    and now and then from there on."""
+    and now and then from there on. what: the words for what is counted."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        self.console, self.total, self.done = console, total, 0
+    def __init__(self, console: Console, total: int, what: str = "images drawn") -> None:
+        self.console, self.total, self.what, self.done = console, total, what, 0
         self.start = time.monotonic()
         self.last = -math.inf
 
@@ -120,7 +120,7 @@ class Pace:
         remaining = (now - self.start) / self.done * (self.total - self.done)
         if remaining >= LONG and now - self.last >= QUIET:
             self.last = now
-            told = f"{self.done:,} of {self.total:,} images drawn"
+            told = f"{self.done:,} of {self.total:,} {self.what}"
             self.console.say(f"{told}, about {duration(remaining)} left")
 
 

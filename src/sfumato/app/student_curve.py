@@ -57,6 +57,7 @@ from .console import Console
 from .evaluate import labels_like
 from .judges import find_judge, judges
 from .names import plan_line
+from .progress import Pace
 from .run import Run
 from .step_table import STEPS, Row, StepTable, doubts, lines, read_steps
 from .student import built_in, finest
@@ -113,7 +114,10 @@ def compare_steps(
     who = "Measuring the student" if teacher is None else "Comparing with the teacher"
     console.say(f"{who}: {number:,} samples in each of {len(ways)} ways ...")
     real = real_features(features, held_out)
-    rows = tuple(measured(way, run, features, real, given, number, seed) for way in ways)
+    rows, pace = [], Pace(console, sum(way.calls for way in ways), "network calls an image made")
+    for way in ways:
+        rows.append(measured(way, run, features, real, given, number, seed))
+        pace.drew(way.calls)
     protocol = {"features": features.label, "samples": number, "reference": len(held_out), "seed": seed}
     table = StepTable(protocol, (*least(rows), *kept(before, protocol, console)))
     run.folder.disk.replace(run.path / STEPS, to_json(table.to_json()))

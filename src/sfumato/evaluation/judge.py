@@ -54,6 +54,23 @@ class Judgement:
         raise KeyError(f"no metric '{name}'; there are {sorted({m.name for m in self.metrics})}")
 
 
+def check_enough(train: int, held_out: int, count: int) -> None:
+    """UsageError for fewer than ten samples, DataError for fewer than ten images held out or trained on."""
+    if held_out < FEWEST:
+        raise DataError(
+            f"{held_out} images are held out; judging needs {FEWEST} that the model never saw",
+            remedy=f"Give more with --test, or train again with more of them: --held-out {2 * FEWEST}.",
+        )
+    if train < FEWEST:
+        raise DataError(
+            f"the model was trained on {train} images; judging needs {FEWEST}", remedy="Train on more images."
+        )
+    if count < FEWEST:
+        raise UsageError(
+            f"{count} samples cannot be judged", remedy=f"Draw at least {FEWEST}, better 1,000 or more."
+        )
+
+
 def evaluate(
     generate: Generate,
     train: Images,
@@ -75,20 +92,7 @@ def evaluate(
     most: real images looked at. UsageError for fewer than ten samples, DataError if fewer than ten images
     are held out or trained on.
     """
-    if len(held_out) < FEWEST:
-        raise DataError(
-            f"{len(held_out)} images are held out; judging needs {FEWEST} that the model never saw",
-            remedy="Give more with --test, or train again with a larger part held out.",
-        )
-    if len(train) < FEWEST:
-        raise DataError(
-            f"the model was trained on {len(train)} images; judging needs {FEWEST}",
-            remedy="Train on more images.",
-        )
-    if count < FEWEST:
-        raise UsageError(
-            f"{count} samples cannot be judged", remedy=f"Draw at least {FEWEST}, better 1,000 or more."
-        )
+    check_enough(len(train), len(held_out), count)
     count = min(count, len(train), most)
     samples = torch.cat([generate(i, min(batch, count - i)) for i in range(0, count, batch)])
     scene = Scene(samples, train, held_out, about, shelf or Memory(), batch, most)
