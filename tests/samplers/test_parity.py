@@ -91,7 +91,7 @@ def bound(exact):
     return 1e-10 if exact else 1e-5
 
 
-def close(ours, theirs, bound):
+def assert_alike(ours, theirs, bound):
     """Every state of two trajectories, relative to the largest number in it but at least to one."""
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs, strict=True):
@@ -147,7 +147,7 @@ def test_ddpm(steps, exact, name, monkeypatch):
     scheduler, theirs, draws = ddpm(steps, exact, monkeypatch, network, variance_type=name)
     solver = Ancestral({"fixed_small": SmallVariance(), "fixed_large": LargeVariance()}[name])
     ours = trajectory(table_of(scheduler), solver, rows(scheduler), start(), draws=draws)
-    close(ours, theirs, bound(exact))
+    assert_alike(ours, theirs, bound(exact))
 
 
 class Learned(Denoiser):
@@ -167,7 +167,7 @@ def test_ddpm_with_learned_variance(exact, monkeypatch):
     scheduler, theirs, draws = ddpm(20, exact, monkeypatch, both, variance_type="learned_range")
     solver, table, levels = Ancestral(InterpolatedVariance()), table_of(scheduler), rows(scheduler)
     ours = trajectory(table, solver, levels, start(), draws=draws, wrap=Learned)
-    close(ours, theirs, bound(exact))
+    assert_alike(ours, theirs, bound(exact))
 
 
 @EXACT
@@ -182,10 +182,10 @@ def test_ddim(eta, spacing, exact):
         x = scheduler.step(network(x, int(t)), t, x, eta=eta, variance_noise=noise).prev_sample
         theirs.append(x)
     table = table_of(scheduler)
-    close(trajectory(table, Ddim(eta), rows(scheduler), start(), draws=draws), theirs, bound(exact))
+    assert_alike(trajectory(table, Ddim(eta), rows(scheduler), start(), draws=draws), theirs, bound(exact))
     if spacing == "trailing":
         ours = trajectory(table, Ddim(eta), Trailing().levels(table, 20), start(), draws=draws)
-        close(ours, theirs, bound(exact))
+        assert_alike(ours, theirs, bound(exact))
 
 
 def test_ddim_with_clipping():
@@ -196,7 +196,9 @@ def test_ddim_with_clipping():
         x = scheduler.step(network(x, int(t)), t, x, use_clipped_model_output=True).prev_sample
         theirs.append(x)
     table = table_of(scheduler)
-    close(trajectory(table, Ddim(), Trailing().levels(table, 20), start(), wrap=Clipped), theirs, bound(True))
+    assert_alike(
+        trajectory(table, Ddim(), Trailing().levels(table, 20), start(), wrap=Clipped), theirs, bound(True)
+    )
 
 
 def multistep(make, solver, steps, exact, limit, **options):
@@ -210,9 +212,9 @@ def multistep(make, solver, steps, exact, limit, **options):
         theirs.append(x)
     table = table_of(scheduler)
     end = CLEAN if scheduler.config.final_sigmas_type == "zero" else table.at(0)
-    close(trajectory(table, solver, rows(scheduler, end), start()), theirs, limit)
+    assert_alike(trajectory(table, solver, rows(scheduler, end), start()), theirs, limit)
     if options["timestep_spacing"] == "trailing":
-        close(trajectory(table, solver, Trailing().levels(table, steps), start()), theirs, limit)
+        assert_alike(trajectory(table, solver, Trailing().levels(table, steps), start()), theirs, limit)
 
 
 @EXACT
@@ -257,7 +259,7 @@ def test_heun(exact):
             theirs.append(y)
     levels = Trailing().levels(table, 20)
     ours = trajectory(table, Heun(), levels, start())
-    close([x / s.alpha for x, s in zip(ours, levels[1:], strict=True)], theirs, bound(exact))
+    assert_alike([x / s.alpha for x, s in zip(ours, levels[1:], strict=True)], theirs, bound(exact))
 
 
 @pytest.mark.parametrize("make", [linear_betas, cosine_betas])
