@@ -87,7 +87,7 @@ class Principal:
 def principal(vectors: Tensor, most: int) -> Principal:
     """The principal directions of vectors (n, M), those of largest spread first; n - 1 of them at most.
 
-    Each points to where its largest component is positive, so that it is the same on every machine. What
+    Each points to where its largest component is positive, since its sign is otherwise by chance. What
     spreads by no more than rounding is no direction; DataError where none is left.
     """
     mean = vectors.mean(0)
@@ -96,7 +96,7 @@ def principal(vectors: Tensor, most: int) -> Principal:
     if not kept:
         raise DataError(
             f"no direction to go in: the codes of the unseen images ({len(vectors):,}) are all alike",
-            remedy="Train again with more held-out ones: --test. Of dead codes sfumato evaluate tells.",
+            remedy="Train again with more: --held-out or --test. Of dead codes sfumato evaluate tells.",
         )
     ways, largest = ways[:kept], ways[:kept].abs().argmax(1, keepdim=True)
     spreads = singular[:kept] / math.sqrt(len(vectors))
